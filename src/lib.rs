@@ -1,0 +1,1 @@
+//! wxnotify: a durable notification queue worker for WeChat mini-program subscription messages.

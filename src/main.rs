@@ -1,0 +1,3 @@
+//! The `wxnotify` program: parse the command line and dispatch.
+
+fn main() {}
