@@ -1,1 +1,4 @@
 //! The integration tests: one program, a file per behaviour.
+
+mod harness;
+mod postgres;

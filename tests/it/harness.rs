@@ -1,0 +1,187 @@
+//! What the tests stand on: real Postgres, a database for each test.
+//!
+//! One throwaway cluster serves the whole test program, or the server that
+//! `WXNOTIFY_TEST_DATABASE_URL` names (its user must be allowed to create databases). A template is
+//! migrated once; each [`TestDatabase`] is a copy of it, gone when dropped.
+
+use std::str::FromStr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use wxnotify::postgres::{Options, ThrowawayPostgres};
+use wxnotify::store::MIGRATOR;
+
+/// The key of the lock under which test programs that share a server make the template.
+const TEMPLATE_LOCK: i64 = 7_274_101;
+
+/// The server of this test program, and the name of the migrated template in it.
+struct Server {
+    url: String,
+    template: String,
+    /// Held so that it lives as long as the program; it stops with the process.
+    throwaway: Option<ThrowawayPostgres>,
+}
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| {
+    // A thread of its own, because the first test to come here is already inside a runtime.
+    let server = thread::spawn(|| {
+        let throwaway = match std::env::var("WXNOTIFY_TEST_DATABASE_URL") {
+            Ok(url) => Err(url),
+            Err(_) => Ok(ThrowawayPostgres::start_blocking(&Options {
+                extra_settings: vec![("max_connections".into(), "500".into())],
+                ..Options::default()
+            })
+            .unwrap()),
+        };
+        let (url, throwaway) = match throwaway {
+            Ok(postgres) => (postgres.url().to_owned(), Some(postgres)),
+            Err(url) => (url, None),
+        };
+        let template = block_on(make_template(&url));
+        Server {
+            url,
+            template,
+            throwaway: throwaway,
+        }
+    });
+    server.join().unwrap()
+});
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(future)
+}
+
+/// Migrates the template unless the server has one of these very migrations.
+async fn make_template(url: &str) -> String {
+    let checksum = MIGRATOR
+        .iter()
+        .flat_map(|migration| migration.checksum.iter());
+    let fingerprint = checksum.fold(0_u64, |sum, byte| {
+        sum.rotate_left(7) ^ u64::from(*byte).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    });
+    let template = format!("wxnotify_template_{fingerprint:016x}");
+    let unfinished = format!("{template}_unfinished");
+    let mut server = PgConnection::connect(url).await.unwrap();
+    sqlx::query("select pg_advisory_lock($1)")
+        .bind(TEMPLATE_LOCK)
+        .execute(&mut server)
+        .await
+        .unwrap();
+    let exists: bool =
+        sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(&template)
+            .fetch_one(&mut server)
+            .await
+            .unwrap();
+    if !exists {
+        run(&mut server, format!("drop database if exists {unfinished}")).await;
+        run(&mut server, format!("create database {unfinished}")).await;
+        let options = PgConnectOptions::from_str(url)
+            .unwrap()
+            .database(&unfinished);
+        let mut connection = PgConnection::connect_with(&options).await.unwrap();
+        MIGRATOR.run(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        run(
+            &mut server,
+            format!("alter database {unfinished} rename to {template}"),
+        )
+        .await;
+    }
+    // Closing the connection gives the lock back.
+    server.close().await.unwrap();
+    template
+}
+
+async fn run(connection: &mut PgConnection, statement: String) {
+    sqlx::query(AssertSqlSafe(statement))
+        .execute(connection)
+        .await
+        .unwrap();
+}
+
+/// A migrated database of the test's own; dropped with everything connected to it.
+pub struct TestDatabase {
+    name: String,
+    url: String,
+    pool: PgPool,
+}
+
+impl TestDatabase {
+    /// A fresh copy of the template, with a pool of at most 20 connections made as they are needed.
+    pub async fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("wxnotify_test_{}_{count}", std::process::id());
+        let server = tokio::task::spawn_blocking(|| &*SERVER).await.unwrap();
+        let mut connection = PgConnection::connect(&server.url).await.unwrap();
+        run(
+            &mut connection,
+            format!("create database {name} template {}", server.template),
+        )
+        .await;
+        connection.close().await.unwrap();
+        let mut url = url::Url::parse(&server.url).unwrap();
+        url.set_path(&name);
+        let url = url.to_string();
+        let pool = PgPoolOptions::new()
+            .max_connections(20)
+            .connect(&url)
+            .await
+            .unwrap();
+        Self { name, url, pool }
+    }
+
+    /// Connections to this database.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The URL of this database, as superuser.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A connection beside the pool, for a transaction that a test holds open.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url).await.unwrap()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let statement = format!("drop database if exists {} with (force)", self.name);
+        // A thread of its own, because a runtime cannot wait inside another.
+        let dropped = thread::spawn(move || {
+            block_on(async {
+                let mut connection = PgConnection::connect(&SERVER.url).await?;
+                sqlx::query(AssertSqlSafe(statement))
+                    .execute(&mut connection)
+                    .await?;
+                connection.close().await
+            })
+        });
+        // The throwaway server takes its databases along; another one must be left as it was found.
+        if SERVER.throwaway.is_none() {
+            let _ = dropped.join();
+        }
+    }
+}
+
+#[allow(dead_code)]
+/// The built `wxnotify` program, with none of this process's settings in its environment.
+pub fn wxnotify() -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wxnotify"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("WXNOTIFY_") || name == "DATABASE_URL" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
