@@ -41,7 +41,7 @@ create table pending_notifications (
     constraint on_doubt_is_known check (on_doubt in ('retry', 'hold')),
     constraint attempts_max_is_1_to_100 check (attempts_max between 1 and 100),
     constraint attempts_are_counted check (attempts >= 0 and rescues >= 0),
-    constraint waiting_for_is_known check (waiting_for in ('retry', 'user', 'template', 'app', 'doubt', 'duplicate')),
+    constraint waiting_for_is_known check (waiting_for in ('retry', 'user', 'pair', 'template', 'app', 'doubt', 'duplicate')),
     constraint only_held_rows_wait_forever check (held or due < 'infinity'),
     constraint due_is_not_past_expire_at check (due <= expire_at),
     constraint held_rows_are_not_in_doubt check (not held or in_doubt_since is null),
@@ -57,7 +57,7 @@ create index pick on pending_notifications (appid, lane, due, id);
 create index pair on pending_notifications (appid, openid, template_id);
 create index doubt on pending_notifications (appid, openid, template_id) where in_doubt_since is not null;
 create index duplicate on pending_notifications (appid, dedup_key) where waiting_for = 'duplicate';
-create index template_wait on pending_notifications (appid, template_id) where waiting_for = 'template';
+create index parked on pending_notifications (appid, template_id) where waiting_for in ('template', 'app');
 create index business_ref on pending_notifications (business_ref) where business_ref is not null;
 
 create table notification_history (
@@ -239,7 +239,7 @@ comment on column pending_notifications.on_doubt is 'When a reply was lost: retr
 comment on column pending_notifications.attempts_max is 'Attempts before the row is dead-lettered, 1 to 100.';
 comment on column pending_notifications.created_at is 'When the producer inserted it.';
 comment on column pending_notifications.due is 'wxnotify''s: the next moment something must happen, at most expire_at; infinity for a held row without expire_at.';
-comment on column pending_notifications.waiting_for is 'wxnotify''s: why it is not sent now: retry, user, template, app, doubt or duplicate.';
+comment on column pending_notifications.waiting_for is 'wxnotify''s: why it is not sent now: retry, user (another message to the user), pair (a doubt of the same user and template), template, app, doubt or duplicate.';
 comment on column pending_notifications.attempts is 'wxnotify''s: sends counted so far.';
 comment on column pending_notifications.rescues is 'wxnotify''s: how often a worker vanished with this row in flight; twice and it is leased alone.';
 comment on column pending_notifications.in_doubt_since is 'wxnotify''s: beginning of the first send whose result is unknown; stays until evidence or policy ends the doubt.';
