@@ -1,5 +1,10 @@
 //! wxnotify: a durable notification queue worker for WeChat mini-program subscription messages.
 
 pub mod config;
+pub mod delivery;
+pub mod notification;
 pub mod postgres;
+pub mod retry;
 pub mod store;
+pub mod token_keeper;
+pub mod wechat;

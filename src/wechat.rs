@@ -1,0 +1,423 @@
+//! The client for WeChat's server API: one request, one [`Reply`], no SQL.
+//!
+//! A send has no idempotency key, so all that matters about a failure is whether WeChat may have taken the message:
+//! [`Reply::NotSent`] only when no connection came about (name resolution, connect, TLS), [`Reply::PossiblySent`] for
+//! everything else that is not a readable answer. The client never repeats a request that may have left: redirects,
+//! proxies from the environment and the HTTP library's own retries are off.
+//!
+//! Start at [`Wechat::send`]. Tokens, secrets and openids appear in no error and no `Debug`.
+
+pub mod access_token;
+pub mod errcode;
+mod hosts;
+mod message;
+
+use std::{fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{StatusCode, Url, header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use self::{access_token::AccessToken, hosts::Hosts};
+use crate::notification::{ERRMSG_CHARS_MAX, Notification};
+
+pub use self::message::MessageError;
+
+/// How to reach WeChat.
+#[derive(Debug, Clone)]
+pub struct WechatOptions {
+    /// Base addresses in order of preference; `http` on loopback only.
+    pub hosts: Vec<Url>,
+    /// For name resolution, connect and TLS together; shorter than `request_timeout`.
+    pub connect_timeout: Duration,
+    /// For one request, from its beginning to the last byte of the reply, whichever hosts are tried.
+    pub request_timeout: Duration,
+    /// Replies above this are not read to their end.
+    pub body_bytes_max: usize,
+    /// Idle connections kept per host; about the number of sends in flight.
+    pub idle_connections_max: usize,
+}
+
+impl Default for WechatOptions {
+    fn default() -> Self {
+        let host = |text| Url::parse(text).expect("a literal address is well formed");
+        Self {
+            hosts: vec![
+                host("https://api.weixin.qq.com"),
+                host("https://api2.weixin.qq.com"),
+            ],
+            connect_timeout: Duration::from_secs(3),
+            request_timeout: Duration::from_secs(10),
+            body_bytes_max: 64 * 1024,
+            idle_connections_max: 128,
+        }
+    }
+}
+
+/// Why a [`Wechat`] cannot be made of its options.
+#[derive(Debug, thiserror::Error)]
+pub enum WechatOptionsError {
+    /// There is no host to send to.
+    #[error("no WeChat host is set: name at least one, for example https://api.weixin.qq.com")]
+    NoHost,
+    /// Tokens would cross the network in the clear.
+    #[error("WeChat host {host}: plain http is for loopback alone; use https")]
+    Insecure {
+        /// The host as set.
+        host: String,
+    },
+    /// A user, query or fragment in a base address, or no host.
+    #[error(
+        "WeChat host {host}: give scheme, host and port only, for example https://api.weixin.qq.com"
+    )]
+    NotABase {
+        /// The host as set, without what is wrong.
+        host: String,
+    },
+    /// A connect time-out must be known to be one: it comes before the request's.
+    #[error(
+        "the connect time-out ({connect:?}) must be shorter than the request time-out ({request:?})"
+    )]
+    ConnectTimeout {
+        /// As set.
+        connect: Duration,
+        /// As set.
+        request: Duration,
+    },
+    /// The TLS library or the pool could not start.
+    #[error("the HTTP client cannot start")]
+    Client(#[source] reqwest::Error),
+}
+
+/// What came of one request to WeChat's send API.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// WeChat answered; 0 is success.
+    Answered {
+        /// 0 or WeChat's reason.
+        errcode: i64,
+        /// WeChat's words, at most [`ERRMSG_CHARS_MAX`] characters, without openid.
+        errmsg: Option<String>,
+        /// WeChat's request id, from the errmsg.
+        rid: Option<String>,
+        /// The message's id, on success.
+        msgid: Option<i64>,
+        /// HTTP status.
+        http_status: u16,
+        /// From the request to the end of the reply.
+        took: Duration,
+    },
+    /// No connection came about on any host: nothing was sent.
+    NotSent {
+        /// The failure in words.
+        reason: String,
+        /// From the request to the failure.
+        took: Duration,
+    },
+    /// The request may have reached WeChat and no readable answer came back.
+    PossiblySent {
+        /// The failure in words.
+        reason: String,
+        /// HTTP status, if one came.
+        http_status: Option<u16>,
+        /// From the request to the failure.
+        took: Duration,
+    },
+}
+
+/// The client. Cheap to share behind an `Arc`; it holds the connection pool.
+#[derive(Debug)]
+pub struct Wechat {
+    client: reqwest::Client,
+    hosts: Hosts,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    body_bytes_max: usize,
+}
+
+const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";
+
+impl Wechat {
+    /// Checks the options and sets up the connection pool; connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`WechatOptionsError`] names the option and the rule it breaks.
+    pub fn new(options: &WechatOptions) -> Result<Self, WechatOptionsError> {
+        if options.connect_timeout >= options.request_timeout {
+            return Err(WechatOptionsError::ConnectTimeout {
+                connect: options.connect_timeout,
+                request: options.request_timeout,
+            });
+        }
+        let hosts = Hosts::new(&options.hosts)?;
+        let client = reqwest::Client::builder()
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .https_only(!hosts.any_plain())
+            .tcp_nodelay(true)
+            // Shorter than the idle time-out of common gateways, so that a connection is seldom closed by the other
+            // side in the moment a request is written to it: that request would be in doubt.
+            .pool_idle_timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(options.idle_connections_max)
+            .connect_timeout(options.connect_timeout)
+            .user_agent(concat!("wxnotify/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(WechatOptionsError::Client)?;
+        Ok(Self {
+            client,
+            hosts,
+            connect_timeout: options.connect_timeout,
+            request_timeout: options.request_timeout,
+            body_bytes_max: options.body_bytes_max,
+        })
+    }
+
+    /// Longest time one request may take.
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// Sends one subscription message and reads the answer; takes `request_timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] when the row's `data` cannot be made into a request; nothing was sent then. Every failure on
+    /// the way is a [`Reply`].
+    ///
+    /// Source: <https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html>
+    pub async fn send(
+        &self,
+        token: &AccessToken,
+        notification: &Notification,
+    ) -> Result<Reply, MessageError> {
+        let body = Bytes::from(message::body(notification)?);
+        let (exchange, took) = self.post(SEND_PATH, Some(token.expose()), body).await;
+        Ok(match exchange {
+            Exchange::Answered { status, body } => {
+                read_send_reply(status, &body, notification.openid.expose(), took)
+            }
+            Exchange::NotSent { reason } => Reply::NotSent { reason, took },
+            Exchange::Lost { reason, status } => Reply::PossiblySent {
+                reason,
+                http_status: status.map(|status| status.as_u16()),
+                took,
+            },
+        })
+    }
+
+    /// Posts `body` to the first host that can be connected to.
+    ///
+    /// Another host is tried only after a failure that certainly sent nothing, and only while enough time is left to
+    /// tell a connect time-out from a request time-out.
+    async fn post(
+        &self,
+        path: &str,
+        access_token: Option<&str>,
+        body: Bytes,
+    ) -> (Exchange, Duration) {
+        let started_at = Instant::now();
+        let mut host = self.hosts.current(started_at);
+        for tried in 1.. {
+            let mut url = self.hosts.url(host, path);
+            if let Some(access_token) = access_token {
+                url.query_pairs_mut()
+                    .append_pair("access_token", access_token);
+            }
+            let left = self.request_timeout.saturating_sub(started_at.elapsed());
+            let exchange = self.exchange(url, body.clone(), left).await;
+            let Exchange::NotSent { .. } = exchange else {
+                return (exchange, started_at.elapsed());
+            };
+            let now = Instant::now();
+            let next = self.hosts.failed(host, now);
+            let left = self.request_timeout.saturating_sub(now - started_at);
+            // Half as much again: the connect time-out must fire first.
+            if tried >= self.hosts.len() || left < self.connect_timeout.mul_f32(1.5) {
+                return (exchange, now - started_at);
+            }
+            host = next;
+        }
+        unreachable!("the loop over hosts ends by returning")
+    }
+
+    async fn exchange(&self, url: Url, body: Bytes, timeout: Duration) -> Exchange {
+        let sent = self
+            .client
+            .post(url)
+            .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+            .timeout(timeout)
+            .body(body)
+            .send()
+            .await;
+        let mut response = match sent {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => {
+                return Exchange::NotSent {
+                    reason: describe(error, "no connection"),
+                };
+            }
+            Err(error) => {
+                return Exchange::Lost {
+                    reason: describe(error, "no reply"),
+                    status: None,
+                };
+            }
+        };
+        let status = response.status();
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > self.body_bytes_max => {
+                    let reason = format!("the reply is longer than {} bytes", self.body_bytes_max);
+                    return Exchange::Lost {
+                        reason,
+                        status: Some(status),
+                    };
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Exchange::Answered { status, body },
+                Err(error) => {
+                    return Exchange::Lost {
+                        reason: describe(error, "the reply broke off"),
+                        status: Some(status),
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// One HTTP request, before its body is understood.
+enum Exchange {
+    Answered {
+        status: StatusCode,
+        body: Vec<u8>,
+    },
+    NotSent {
+        reason: String,
+    },
+    Lost {
+        reason: String,
+        status: Option<StatusCode>,
+    },
+}
+
+/// The failure and its causes in words, without the URL: its query holds the token.
+fn describe(error: reqwest::Error, what: &str) -> String {
+    let timed_out = error.is_timeout();
+    let error = error.without_url();
+    let mut words = format!("{what}{}", if timed_out { " in time" } else { "" });
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        let _ = write!(words, ": {cause}");
+        source = cause.source();
+    }
+    words
+}
+
+/// The parts of a reply that matter, each as WeChat wrote it: a field of an unexpected type must not hide the others.
+#[derive(Deserialize)]
+struct SendReply<'a> {
+    #[serde(borrow)]
+    errcode: Option<&'a RawValue>,
+    #[serde(borrow)]
+    errmsg: Option<&'a RawValue>,
+    #[serde(borrow)]
+    msgid: Option<&'a RawValue>,
+}
+
+fn read_send_reply(status: StatusCode, body: &[u8], openid: &str, took: Duration) -> Reply {
+    let possibly_sent = |reason: String| Reply::PossiblySent {
+        reason,
+        http_status: Some(status.as_u16()),
+        took,
+    };
+    if !status.is_success() && !status.is_client_error() {
+        return possibly_sent(format!("HTTP status {}", status.as_u16()));
+    }
+    if body.is_empty() {
+        return possibly_sent(format!(
+            "HTTP status {} with an empty body",
+            status.as_u16()
+        ));
+    }
+    let Ok(reply) = serde_json::from_slice::<SendReply<'_>>(body) else {
+        return possibly_sent(format!(
+            "HTTP status {} with a body that is not a JSON object",
+            status.as_u16()
+        ));
+    };
+    let msgid = reply.msgid.and_then(read_msgid);
+    let errcode = match (reply.errcode.map(|raw| raw.get().parse::<i64>()), msgid) {
+        (Some(Ok(errcode)), _) => errcode,
+        (None, Some(_)) => 0,
+        (Some(Err(_)), _) => return possibly_sent("the errcode is not a 64-bit integer".into()),
+        (None, None) => return possibly_sent("neither errcode nor msgid in the reply".into()),
+    };
+    if errcode == 0 && !status.is_success() {
+        return possibly_sent(format!("errcode 0 with HTTP status {}", status.as_u16()));
+    }
+    let errmsg = reply
+        .errmsg
+        .and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
+        .filter(|_| errcode != 0);
+    Reply::Answered {
+        errcode,
+        rid: errmsg.as_deref().and_then(find_rid).map(Into::into),
+        errmsg: errmsg.map(|errmsg| presentable(&errmsg, openid, "[openid]")),
+        msgid,
+        http_status: status.as_u16(),
+        took,
+    }
+}
+
+/// WeChat's msgid: an integer above 2^53, as a number or as a string of digits.
+fn read_msgid(raw: &RawValue) -> Option<i64> {
+    let text = raw.get();
+    let digits = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
+    digits.parse().ok()
+}
+
+/// The errmsg as it may be kept: no NUL (Postgres refuses it), `shown` for what must not be shown, not endless.
+fn presentable(errmsg: &str, secret: &str, shown: &str) -> String {
+    let mut kept: String = errmsg
+        .chars()
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
+        .take(ERRMSG_CHARS_MAX)
+        .collect();
+    if !secret.is_empty() && kept.contains(secret) {
+        kept = kept.replace(secret, shown);
+    }
+    kept
+}
+
+/// The request id in an errmsg: `… rid: 68e0a1b2-1c2d3e4f-00112233`, the space may be missing.
+fn find_rid(errmsg: &str) -> Option<&str> {
+    const RID_BYTES: usize = 26;
+    errmsg.match_indices("rid:").find_map(|(at, marker)| {
+        let rid = errmsg[at + marker.len()..].trim_start().get(..RID_BYTES)?;
+        let mut groups = rid.split('-');
+        let well_formed = groups.by_ref().take(3).all(|group| {
+            group.len() == 8
+                && group
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        (well_formed && groups.next().is_none()).then_some(rid)
+    })
+}
