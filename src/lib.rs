@@ -2,9 +2,11 @@
 
 pub mod config;
 pub mod delivery;
+pub mod http;
 pub mod notification;
 pub mod postgres;
 pub mod retry;
 pub mod store;
+pub mod telemetry;
 pub mod token_keeper;
 pub mod wechat;

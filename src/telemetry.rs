@@ -1,0 +1,477 @@
+//! What an operator sees from outside: the log, and every metric.
+//!
+//! The log goes to standard error, pretty on a terminal and JSON otherwise. [`METRICS`] lists every metric
+//! with its unit and labels; each is recorded through one function here and nowhere else. No label and no
+//! log line ever holds an openid, a token, a secret or a message's text.
+
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
+
+use crate::config::{LogFormat, LogSettings};
+
+/// What kind of metric it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution; its name ends in its unit.
+    Histogram,
+}
+
+/// One metric of the list.
+#[derive(Debug)]
+pub struct Metric {
+    /// The name in `/metrics`, its unit last.
+    pub name: &'static str,
+    /// What kind it is.
+    pub kind: MetricKind,
+    /// Its labels; their values come from small sets.
+    pub labels: &'static [&'static str],
+    /// What it counts.
+    pub help: &'static str,
+}
+
+const SENDS: &str = "wxnotify_sends_total";
+const SEND_DURATION: &str = "wxnotify_send_duration_seconds";
+const IN_FLIGHT: &str = "wxnotify_in_flight";
+const LEASED_ROWS: &str = "wxnotify_leased_rows_total";
+const LEASE_DURATION: &str = "wxnotify_lease_duration_seconds";
+const SETTLED_ROWS: &str = "wxnotify_settled_rows_total";
+const SETTLE_DURATION: &str = "wxnotify_settle_duration_seconds";
+const RESCUED_ROWS: &str = "wxnotify_rescued_rows_total";
+const LATENESS: &str = "wxnotify_send_lateness_seconds";
+const DUE_ROWS: &str = "wxnotify_due_rows";
+const OLDEST_DUE_AGE: &str = "wxnotify_oldest_due_age_seconds";
+const ROWS_IN_DOUBT: &str = "wxnotify_rows_in_doubt";
+const PAUSED_APPS: &str = "wxnotify_paused_apps";
+const BREAKER_TRIPS: &str = "wxnotify_breaker_trips_total";
+const TOKEN_REFRESHES: &str = "wxnotify_token_refreshes_total";
+const DATABASE_ERRORS: &str = "wxnotify_database_errors_total";
+const FENCED: &str = "wxnotify_fenced_total";
+const PANICS: &str = "wxnotify_panics_total";
+const BUILD_INFO: &str = "wxnotify_build_info";
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: MetricKind::Counter,
+        labels,
+        help,
+    }
+}
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: MetricKind::Gauge,
+        labels,
+        help,
+    }
+}
+const fn histogram(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind: MetricKind::Histogram,
+        labels,
+        help,
+    }
+}
+
+/// Every metric of the program.
+pub static METRICS: &[Metric] = &[
+    counter(
+        SENDS,
+        &["appid", "outcome"],
+        "Attempts that ended, by outcome",
+    ),
+    histogram(
+        SEND_DURATION,
+        &["appid"],
+        "From a request's start to WeChat's answer or our time-out",
+    ),
+    histogram(
+        LATENESS,
+        &["appid"],
+        "From the moment a row was due to the start of its attempt",
+    ),
+    gauge(IN_FLIGHT, &[], "Requests to WeChat that await an answer"),
+    counter(LEASED_ROWS, &["appid"], "Rows leased by this worker"),
+    histogram(
+        LEASE_DURATION,
+        &[],
+        "How long the statement that leases a batch took",
+    ),
+    counter(
+        SETTLED_ROWS,
+        &[],
+        "Rows whose outcome this worker has written",
+    ),
+    histogram(
+        SETTLE_DURATION,
+        &[],
+        "How long the statement that settles a batch took",
+    ),
+    counter(
+        RESCUED_ROWS,
+        &["state"],
+        "Rows taken from lapsed leases: started (now in doubt) or reserved (due again)",
+    ),
+    gauge(
+        DUE_ROWS,
+        &[],
+        "Rows that could be sent now, as last counted; counting stops at a bound",
+    ),
+    gauge(
+        OLDEST_DUE_AGE,
+        &[],
+        "How long the oldest due row has waited, as last measured",
+    ),
+    gauge(
+        ROWS_IN_DOUBT,
+        &[],
+        "Rows that may have been sent, as last counted",
+    ),
+    gauge(
+        PAUSED_APPS,
+        &[],
+        "Mini-programs that are paused, as last counted",
+    ),
+    counter(
+        BREAKER_TRIPS,
+        &["appid"],
+        "Times the circuit breaker paused a mini-program",
+    ),
+    counter(
+        TOKEN_REFRESHES,
+        &["appid", "reason"],
+        "Access tokens fetched, by reason",
+    ),
+    counter(
+        DATABASE_ERRORS,
+        &["statement"],
+        "Statements that failed or took too long",
+    ),
+    counter(
+        FENCED,
+        &["statement"],
+        "Times the database refused this worker because a newer one has its name or its lease",
+    ),
+    counter(
+        PANICS,
+        &[],
+        "Panics of the program's own code; the row concerned is dead-lettered",
+    ),
+    gauge(
+        BUILD_INFO,
+        &["version"],
+        "Always 1; the label tells the version",
+    ),
+];
+
+/// Bounds of the histograms' buckets in seconds, from a local statement to a request's time-out.
+const BUCKETS_SECS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+/// Lateness is milliseconds when all is well, and hours after an outage.
+const LATENESS_BUCKETS_SECS: &[f64] = &[
+    0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21_600.0,
+    86_400.0,
+];
+
+/// Starts recording metrics, once a process, and answers how to render them.
+///
+/// Without this call every recording function does nothing, at next to no cost.
+pub fn record_metrics() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(install_metrics).clone()
+}
+
+fn install_metrics() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(BUCKETS_SECS)
+        .and_then(|builder| {
+            builder
+                .set_buckets_for_metric(Matcher::Full(LATENESS.to_owned()), LATENESS_BUCKETS_SECS)
+        })
+        .expect("the buckets are not empty")
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder)
+        .expect("nothing else in the program installs a recorder");
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => describe_counter!(metric.name, metric.help),
+            MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
+            MetricKind::Histogram => describe_histogram!(metric.name, metric.help),
+        }
+    }
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    handle
+}
+
+/// One attempt ended as `outcome` (`sent`, `retry`, `dead`, `in_doubt` …) after `took`.
+pub fn record_send(appid: &str, outcome: &'static str, took: Duration) {
+    counter!(SENDS, "appid" => appid.to_owned(), "outcome" => outcome).increment(1);
+    histogram!(SEND_DURATION, "appid" => appid.to_owned()).record(took.as_secs_f64());
+}
+
+/// An attempt began this long after its row was due.
+pub fn record_lateness(appid: &str, lateness: Duration) {
+    histogram!(LATENESS, "appid" => appid.to_owned()).record(lateness.as_secs_f64());
+}
+
+/// Counts one request in flight until it is dropped.
+#[derive(Debug)]
+#[must_use = "it counts only as long as it lives"]
+pub struct InFlight(());
+
+impl InFlight {
+    /// Begins counting.
+    pub fn begin() -> Self {
+        gauge!(IN_FLIGHT).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT).decrement(1.0);
+    }
+}
+
+/// One lease of `rows` rows of `appid`; zero rows tell of the statement's duration alone.
+pub fn record_lease(appid: &str, rows: usize, took: Duration) {
+    if rows > 0 {
+        counter!(LEASED_ROWS, "appid" => appid.to_owned()).increment(count(rows));
+    }
+    histogram!(LEASE_DURATION).record(took.as_secs_f64());
+}
+
+/// One batch of `rows` outcomes was written.
+pub fn record_settle(rows: usize, took: Duration) {
+    counter!(SETTLED_ROWS).increment(count(rows));
+    histogram!(SETTLE_DURATION).record(took.as_secs_f64());
+}
+
+/// A rescue found `started` rows that may have been sent and `reserved` ones that were not.
+pub fn record_rescue(started: usize, reserved: usize) {
+    counter!(RESCUED_ROWS, "state" => "started").increment(count(started));
+    counter!(RESCUED_ROWS, "state" => "reserved").increment(count(reserved));
+}
+
+/// What the queue looked like when it was last weighed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueueWeight {
+    /// Rows that could be sent now.
+    pub due_rows: u64,
+    /// How long the oldest of them has waited; zero when there is none.
+    pub oldest_due_age: Duration,
+    /// Rows in doubt.
+    pub rows_in_doubt: u64,
+    /// Paused mini-programs.
+    pub paused_apps: u64,
+}
+
+/// Sets the gauges of the queue.
+pub fn record_queue(weight: QueueWeight) {
+    gauge!(DUE_ROWS).set(approximate(weight.due_rows));
+    gauge!(OLDEST_DUE_AGE).set(weight.oldest_due_age.as_secs_f64());
+    gauge!(ROWS_IN_DOUBT).set(approximate(weight.rows_in_doubt));
+    gauge!(PAUSED_APPS).set(approximate(weight.paused_apps));
+}
+
+/// The circuit breaker paused `appid`.
+pub fn record_breaker_trip(appid: &str) {
+    counter!(BREAKER_TRIPS, "appid" => appid.to_owned()).increment(1);
+}
+
+/// A token was fetched because of `reason` (`first`, `expiring`, `rejected`, `forced`, `foreign` …).
+pub fn record_token_refresh(appid: &str, reason: &'static str) {
+    counter!(TOKEN_REFRESHES, "appid" => appid.to_owned(), "reason" => reason).increment(1);
+}
+
+/// A statement, named as its file in `sql/`, failed or took too long.
+pub fn record_database_error(statement: &'static str) {
+    counter!(DATABASE_ERRORS, "statement" => statement).increment(1);
+}
+
+/// The database refused a statement because this worker, or its lease, has been superseded.
+pub fn record_fenced(statement: &'static str) {
+    counter!(FENCED, "statement" => statement).increment(1);
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}
+
+/// A count as the floating-point number that a gauge holds; exact below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "a gauge holds nothing else")]
+fn approximate(rows: u64) -> f64 {
+    rows as f64
+}
+
+/// Crates that may print addresses with tokens in them, or headers, at their finest levels: never shown below this.
+const LEVEL_CAPS: &[(&str, LevelFilter)] = &[
+    ("h2", LevelFilter::INFO),
+    ("hyper", LevelFilter::INFO),
+    ("hyper_util", LevelFilter::INFO),
+    ("reqwest", LevelFilter::INFO),
+    ("rustls", LevelFilter::INFO),
+    ("sqlx", LevelFilter::INFO),
+    ("tower_http", LevelFilter::INFO),
+];
+
+/// Starts the log on standard error and has panics reported there.
+///
+/// # Panics
+///
+/// When called twice.
+pub fn start_log(settings: &LogSettings) {
+    let pretty = match settings.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+    };
+    let lines = if pretty {
+        let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        fmt::layer()
+            .with_ansi(ansi)
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .boxed()
+    } else {
+        fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .boxed()
+    };
+    let filter =
+        EnvFilter::try_new(&settings.filter).expect("the filter was parsed when it was checked");
+    let caps = Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_targets(LEVEL_CAPS.iter().copied());
+    registry().with(filter).with(caps).with(lines).init();
+    std::panic::set_hook(Box::new(report_panic));
+}
+
+/// Logs where a panic happened. Its message is shown only if it is a literal of the source: one built at
+/// run time may quote a row.
+fn report_panic(panic: &PanicHookInfo<'_>) {
+    counter!(PANICS).increment(1);
+    let message = panic
+        .payload()
+        .downcast_ref::<&'static str>()
+        .copied()
+        .unwrap_or("(not shown: it may quote data)");
+    let location = panic
+        .location()
+        .map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let thread = std::thread::current();
+    tracing::error!(
+        thread = thread.name().unwrap_or("unnamed"),
+        "Panic at {location}: {message}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records everything once and returns what `/metrics` shows.
+    fn record_everything() -> String {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            record_send("wx1", "sent", Duration::from_millis(3));
+            record_lateness("wx1", Duration::from_millis(3));
+            drop(InFlight::begin());
+            record_lease("wx1", 2, Duration::from_millis(1));
+            record_settle(2, Duration::from_millis(1));
+            record_rescue(1, 1);
+            let oldest_due_age = Duration::from_secs(5);
+            record_queue(QueueWeight {
+                due_rows: 1,
+                oldest_due_age,
+                rows_in_doubt: 2,
+                paused_apps: 3,
+            });
+            record_breaker_trip("wx1");
+            record_token_refresh("wx1", "first");
+            record_database_error("lease");
+            record_fenced("settle");
+            counter!(PANICS).increment(1);
+            gauge!(BUILD_INFO, "version" => "0").set(1.0);
+        });
+        handle.render()
+    }
+
+    #[test]
+    fn every_metric_of_the_list_is_recorded_with_exactly_its_labels() {
+        let rendered = record_everything();
+        for metric in METRICS {
+            let line = rendered
+                .lines()
+                .find(|line| !line.starts_with('#') && line.starts_with(metric.name))
+                .unwrap_or_else(|| panic!("{} is never recorded", metric.name));
+            let labels = line.split_once('{').map_or("", |(_, labels)| labels);
+            let names: Vec<&str> = labels
+                .split("\",")
+                .filter_map(|label| label.split_once('=').map(|(name, _)| name))
+                .filter(|name| !matches!(*name, "le" | "quantile"))
+                .collect();
+            assert_eq!(names, metric.labels, "labels of {}", metric.name);
+        }
+    }
+
+    #[test]
+    fn every_recorded_metric_is_in_the_list() {
+        for line in record_everything()
+            .lines()
+            .filter(|line| line.starts_with("# TYPE "))
+        {
+            let name = line.split(' ').nth(2).unwrap();
+            assert!(
+                METRICS.iter().any(|metric| metric.name == name),
+                "{name} is not in the list"
+            );
+        }
+    }
+
+    #[test]
+    fn names_end_in_their_unit_and_no_label_names_a_person() {
+        for metric in METRICS {
+            assert!(metric.name.starts_with("wxnotify_"), "{}", metric.name);
+            let ending = match metric.kind {
+                MetricKind::Counter => "_total",
+                MetricKind::Histogram => "_seconds",
+                MetricKind::Gauge => "",
+            };
+            assert!(
+                metric.name.ends_with(ending),
+                "{} should end in {ending}",
+                metric.name
+            );
+            assert!(!metric.labels.contains(&"openid"), "{}", metric.name);
+        }
+    }
+}
