@@ -6,6 +6,7 @@ pub mod http;
 pub mod notification;
 pub mod postgres;
 pub mod retry;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;
 pub mod token_keeper;

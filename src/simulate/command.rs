@@ -1,0 +1,172 @@
+//! `wxnotify simulate`: the fake as a program.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::control::HELP;
+use super::{
+    AppSpec, FakeWechat, LedgerDetail, Registration, SEND_PATH, STABLE_TOKEN_PATH, SimulateOptions,
+};
+
+/// A fake WeChat: tokens, credits, templates, quotas, errcodes and faults, with a ledger of what
+/// really happened.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = HELP)]
+pub struct SimulateArgs {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8730")]
+    pub listen: SocketAddr,
+
+    /// An app whose secret is checked (with --secret); other apps get in with any secret unless --strict.
+    #[arg(long, requires = "secret")]
+    pub appid: Option<String>,
+
+    /// The secret of --appid.
+    #[arg(long, requires = "appid")]
+    pub secret: Option<String>,
+
+    /// Accept only apps, openids and templates that were added, and only granted credits.
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Credits of each user and template nobody granted any [default: unlimited; 0 if --strict].
+    #[arg(long, value_name = "N")]
+    pub credits: Option<u64>,
+
+    /// How long every call takes, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub latency_ms: u64,
+
+    /// Sends a day for --appid, reset at 00:00 UTC+8 [default: 10 million].
+    #[arg(long, value_name = "N", requires = "appid")]
+    pub daily_quota: Option<u64>,
+
+    /// Sends a minute for --appid [default: no limit].
+    #[arg(long, value_name = "N", requires = "appid")]
+    pub minute_quota: Option<u64>,
+
+    /// A word that gets a message refused with 45168; may be repeated.
+    #[arg(long, value_name = "WORD")]
+    pub sensitive_word: Vec<String>,
+
+    /// Seed for tokens, rids and the probabilities of rules [default: random].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// What the ledger keeps: every call, or only totals (for long runs).
+    #[arg(long, value_enum, default_value_t = LedgerDetail::Full)]
+    pub ledger: LedgerDetail,
+
+    /// Serve on this many threads of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: u16,
+}
+
+impl SimulateArgs {
+    fn options(&self) -> SimulateOptions {
+        let (registration, credits_default) = if self.strict {
+            (Registration::Strict, Some(self.credits.unwrap_or(0)))
+        } else {
+            (Registration::Open, self.credits)
+        };
+        let app = self.appid.as_ref().zip(self.secret.as_ref());
+        SimulateOptions {
+            listen: self.listen,
+            registration,
+            credits_default,
+            ledger: self.ledger,
+            seed: self.seed,
+            apps: app
+                .map(|(appid, secret)| AppSpec::new(appid, secret))
+                .into_iter()
+                .collect(),
+            sensitive_words: self.sensitive_word.clone(),
+        }
+    }
+}
+
+/// Serves until interrupted.
+///
+/// # Errors
+///
+/// The address cannot be bound.
+pub async fn run(args: SimulateArgs) -> anyhow::Result<ExitCode> {
+    // A runtime of its own, so that a benchmark can hold the fake to one thread.
+    let serving = tokio::task::spawn_blocking(move || {
+        let runtime = if args.threads == 1 {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+        } else {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(usize::from(args.threads))
+                .enable_all()
+                .build()
+        };
+        runtime
+            .context("no runtime for the fake WeChat")?
+            .block_on(serve(args))
+    });
+    serving.await.context("the fake WeChat panicked")??;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: SimulateArgs) -> anyhow::Result<()> {
+    let fake = FakeWechat::start(args.options()).await.with_context(|| {
+        format!(
+            "cannot listen on {}: choose another address with --listen",
+            args.listen
+        )
+    })?;
+    let control = fake.control();
+    control.set_latency(Duration::from_millis(args.latency_ms));
+    if let Some(appid) = &args.appid
+        && (args.daily_quota.is_some() || args.minute_quota.is_some())
+    {
+        control.set_quota(
+            appid,
+            args.daily_quota.or(Some(10_000_000)),
+            args.minute_quota,
+        );
+    }
+    println!("{}", introduction(&fake.base_url(), args.appid.as_deref()));
+    interrupted().await?;
+    fake.stop().await;
+    Ok(())
+}
+
+fn introduction(base_url: &str, appid: Option<&str>) -> String {
+    let appid = appid.unwrap_or("wx1111222233334444");
+    format!(
+        r#"The fake WeChat listens on {base_url}
+
+Point your SDK's base URL (https://api.weixin.qq.com) at it; for wxnotify: WXNOTIFY_API_BASE={base_url}
+By hand:
+  curl -s {base_url}{STABLE_TOKEN_PATH} -d '{{"grant_type":"client_credential","appid":"{appid}","secret":"any"}}'
+  curl -s '{base_url}{SEND_PATH}?access_token=TOKEN' -d '{{"touser":"oUser1","template_id":"T1","data":{{"thing1":{{"value":"hello"}}}}}}'
+  curl -s {base_url}/_control/ledger
+
+{HELP}"#
+    )
+}
+
+/// Resolves on SIGINT, or SIGTERM where there is one.
+async fn interrupted() -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        tokio::select! {
+            interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot listen for SIGINT"),
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c()
+        .await
+        .context("cannot listen for Ctrl-C")
+}

@@ -1,0 +1,440 @@
+//! The operations that script the fake and read its ledger, in process and over HTTP.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::account::{AppSpec, TemplateSpec};
+use super::ledger::{Counts, Ledger};
+use super::quota::Limits;
+use super::script::Rule;
+use super::state::Shared;
+
+/// A handle on a running fake; clones act on the same fake.
+#[derive(Debug, Clone)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+/// The awaited number of sends was not reached in time.
+#[derive(Debug, thiserror::Error)]
+#[error("waited {waited:?} for {wanted} sends, saw {seen}")]
+pub struct WaitTimedOut {
+    /// How many sends were awaited.
+    pub wanted: u64,
+    /// How many had come.
+    pub seen: u64,
+    /// How long was waited.
+    pub waited: Duration,
+}
+
+impl Control {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Control { shared }
+    }
+
+    /// Gives the user credits for the template; from then on the pair is counted.
+    pub fn grant(&self, appid: &str, openid: &str, template_id: &str, credits: u64) {
+        let mut state = self.shared.lock();
+        state.know_user(appid, openid);
+        state.pair(appid, openid, template_id).grant(credits);
+    }
+
+    /// Sets whether the user refuses the template; while so, sends get 43101.
+    pub fn refuse(&self, appid: &str, openid: &str, template_id: &str, refuses: bool) {
+        let mut state = self.shared.lock();
+        state.know_user(appid, openid);
+        state.pair(appid, openid, template_id).refuses = refuses;
+    }
+
+    /// Makes an openid known in strict mode, without credits.
+    pub fn add_user(&self, appid: &str, openid: &str) {
+        self.shared.lock().know_user(appid, openid);
+    }
+
+    /// Adds an app or replaces its settings; its users, credits and tokens stay.
+    pub fn add_app(&self, spec: AppSpec) {
+        let mut state = self.shared.lock();
+        let appid = spec.appid.clone();
+        state.app(&appid).spec = Some(spec);
+    }
+
+    /// Adds a template to an app or replaces it.
+    pub fn add_template(&self, appid: &str, spec: TemplateSpec) {
+        let mut state = self.shared.lock();
+        state
+            .app(appid)
+            .templates
+            .insert(spec.template_id.clone(), spec);
+    }
+
+    /// Bans a template (43107) or lifts the ban; an unknown one is added without fields.
+    pub fn ban_template(&self, appid: &str, template_id: &str, banned: bool) {
+        self.shared.lock().set_banned(appid, template_id, banned);
+    }
+
+    /// Lets only these addresses fetch tokens of an added app (else 40164); `None`: anybody.
+    pub fn set_ip_whitelist(&self, appid: &str, addresses: Option<Vec<IpAddr>>) {
+        self.edit_app(appid, |spec| spec.ip_whitelist = addresses);
+    }
+
+    /// Makes token calls of an app wait for its administrator (89503).
+    pub fn require_admin_confirmation(&self, appid: &str, required: bool) {
+        self.edit_app(appid, |spec| spec.admin_confirmation = required);
+    }
+
+    /// Freezes the app's secret (40243) or unfreezes it.
+    pub fn freeze_secret(&self, appid: &str, frozen: bool) {
+        self.edit_app(appid, |spec| spec.secret_frozen = frozen);
+    }
+
+    /// Replaces the words whose presence in a value gets 45168.
+    pub fn set_sensitive_words<W: Into<String>>(&self, words: impl IntoIterator<Item = W>) {
+        self.shared.lock().sensitive_words = words.into_iter().map(Into::into).collect();
+    }
+
+    /// Adds a rule behind those in force.
+    pub fn script(&self, rule: Rule) {
+        self.shared.lock().script.add(rule);
+    }
+
+    /// Removes every rule; calls already caught play their fault to the end.
+    pub fn clear_scripts(&self) {
+        self.shared.lock().script.clear();
+    }
+
+    /// What happened so far.
+    pub fn ledger(&self) -> Ledger {
+        self.shared.lock().ledger()
+    }
+
+    /// The totals alone, cheaply.
+    pub fn counts(&self) -> Counts {
+        self.shared.lock().counts.clone()
+    }
+
+    /// A foreign system forces a refresh until every token known here is dead (40001).
+    pub fn steal_token(&self, appid: &str) {
+        self.shared.lock().steal_token(appid);
+    }
+
+    /// The app's tokens expire now (42001).
+    pub fn expire_token(&self, appid: &str) {
+        self.shared.lock().expire_token(appid);
+    }
+
+    /// How long every call takes. Half of it passes before the call is judged, half after: a caller
+    /// that leaves in the first half is never judged, in the second half its message was sent.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.lock().latency = latency;
+    }
+
+    /// Sets the quotas for the app's sends; `None` is without limit. What was used stays used.
+    pub fn set_quota(&self, appid: &str, daily: Option<u64>, per_minute: Option<u64>) {
+        self.shared.lock().app(appid).send_limits = Some(Limits { daily, per_minute });
+    }
+
+    /// Moves the fake's clock forward: tokens age, quotas and budgets return. Delays in progress
+    /// do not shorten.
+    pub fn advance_clock(&self, by: Duration) {
+        self.shared.lock().advance_clock(by);
+    }
+
+    /// From now on sends arrive, are recorded as arrived, and wait. A second send for a user whose
+    /// first one waits does not: it is judged at once (43108).
+    pub fn hold(&self) {
+        self.shared.held.send_replace(true);
+    }
+
+    /// Lets the waiting sends go on.
+    pub fn release(&self) {
+        self.shared.held.send_replace(false);
+    }
+
+    /// Back to the state at the start: ledger, apps, credits, tokens, rules, clock, latency. Sends
+    /// in flight are answered but no longer recorded.
+    pub fn reset(&self) {
+        self.release();
+        self.shared.lock().reset();
+        self.shared.moved.notify_waiters();
+    }
+
+    /// Waits until `sends` sends have arrived since the start or the last reset. Has no time limit.
+    pub async fn wait_for_calls(&self, sends: u64) {
+        self.wait_until(|counts| counts.sends_arrived >= sends)
+            .await;
+    }
+
+    /// Waits until the fake has finished with `sends` sends since the start or the last reset:
+    /// answered them, or played the fault that withholds the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitTimedOut`] when `timeout` passed first.
+    pub async fn wait_for_sends(&self, sends: u64, timeout: Duration) -> Result<(), WaitTimedOut> {
+        let answered = self.wait_until(|counts| counts.sends_answered >= sends);
+        match tokio::time::timeout(timeout, answered).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let seen = self.counts().sends_answered;
+                Err(WaitTimedOut {
+                    wanted: sends,
+                    seen,
+                    waited: timeout,
+                })
+            }
+        }
+    }
+
+    /// Waits until the totals satisfy `reached`. Has no time limit.
+    pub async fn wait_until(&self, reached: impl Fn(&Counts) -> bool) {
+        loop {
+            let mut moved = std::pin::pin!(self.shared.moved.notified());
+            // Registered before looking, so that a change between the look and the wait is not missed.
+            moved.as_mut().enable();
+            if reached(&self.shared.lock().counts) {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    fn edit_app(&self, appid: &str, edit: impl FnOnce(&mut AppSpec)) {
+        let mut state = self.shared.lock();
+        // In open mode an app becomes known by its first call, with any secret; restricting one
+        // must not change that, so the empty secret stands for "any".
+        edit(
+            state
+                .app(appid)
+                .spec
+                .get_or_insert_with(|| AppSpec::new(appid, "")),
+        );
+    }
+}
+
+/// What a control request asks for besides its path.
+pub(super) struct ControlRequest<'a> {
+    pub method: &'a Method,
+    /// The path after `/_control/`.
+    pub operation: &'a str,
+    pub query: &'a str,
+    pub body: Bytes,
+}
+
+#[derive(Deserialize)]
+struct AppOnly {
+    appid: String,
+}
+
+#[derive(Deserialize)]
+struct UserOf {
+    appid: String,
+    openid: String,
+}
+
+#[derive(Deserialize)]
+struct PairOf {
+    appid: String,
+    openid: String,
+    template_id: String,
+    #[serde(default = "one")]
+    credits: u64,
+    #[serde(default = "yes")]
+    refuses: bool,
+}
+
+#[derive(Deserialize)]
+struct TemplateOf {
+    appid: String,
+    #[serde(flatten)]
+    template: TemplateSpec,
+}
+
+#[derive(Deserialize)]
+struct Ban {
+    appid: String,
+    template_id: String,
+    #[serde(default = "yes")]
+    banned: bool,
+}
+
+#[derive(Deserialize)]
+struct Latency {
+    ms: u64,
+}
+
+#[derive(Deserialize)]
+struct Quota {
+    appid: String,
+    daily: Option<u64>,
+    per_minute: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Clock {
+    advance_secs: u64,
+}
+
+#[derive(Deserialize)]
+struct Words {
+    words: Vec<String>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The HTTP control API: status, content type, body.
+pub(super) async fn answer(
+    control: &Control,
+    request: ControlRequest<'_>,
+) -> (StatusCode, &'static str, String) {
+    const JSON: &str = "application/json";
+    let outcome = match (request.method, request.operation) {
+        (&Method::GET, "") => {
+            return (StatusCode::OK, "text/plain; charset=utf-8", HELP.to_owned());
+        }
+        (&Method::GET, "ledger") => Ok(serde_json::to_string(&control.ledger())
+            .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string())),
+        (&Method::GET, "wait") => match wait(control, request.query).await {
+            Ok(()) => Ok(OK.to_owned()),
+            Err(error) => {
+                let body = json!({ "error": error.to_string() }).to_string();
+                return (StatusCode::REQUEST_TIMEOUT, JSON, body);
+            }
+        },
+        (&Method::POST, operation) => operate(control, operation, &request.body),
+        _ => Err(format!("no such request; GET {CONTROL_PREFIX} lists them")),
+    };
+    match outcome {
+        Ok(body) => (StatusCode::OK, JSON, body),
+        Err(error) => (
+            StatusCode::BAD_REQUEST,
+            JSON,
+            json!({ "error": error }).to_string(),
+        ),
+    }
+}
+
+pub(super) const CONTROL_PREFIX: &str = "/_control/";
+const OK: &str = r#"{"ok":true}"#;
+
+fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, String> {
+    match operation {
+        "app" => control.add_app(parse(body)?),
+        "template" => {
+            let TemplateOf { appid, template } = parse(body)?;
+            control.add_template(&appid, template);
+        }
+        "user" => {
+            let UserOf { appid, openid } = parse(body)?;
+            control.add_user(&appid, &openid);
+        }
+        "grant" => {
+            let pair: PairOf = parse(body)?;
+            control.grant(&pair.appid, &pair.openid, &pair.template_id, pair.credits);
+        }
+        "refuse" => {
+            let pair: PairOf = parse(body)?;
+            control.refuse(&pair.appid, &pair.openid, &pair.template_id, pair.refuses);
+        }
+        "ban_template" => {
+            let Ban {
+                appid,
+                template_id,
+                banned,
+            } = parse(body)?;
+            control.ban_template(&appid, &template_id, banned);
+        }
+        "script" => control.script(parse(body)?),
+        "clear_scripts" => control.clear_scripts(),
+        "steal_token" => control.steal_token(&parse::<AppOnly>(body)?.appid),
+        "expire_token" => control.expire_token(&parse::<AppOnly>(body)?.appid),
+        "latency" => control.set_latency(Duration::from_millis(parse::<Latency>(body)?.ms)),
+        "quota" => {
+            let Quota {
+                appid,
+                daily,
+                per_minute,
+            } = parse(body)?;
+            control.set_quota(&appid, daily, per_minute);
+        }
+        "clock" => {
+            control.advance_clock(Duration::from_secs(parse::<Clock>(body)?.advance_secs));
+        }
+        "sensitive_words" => control.set_sensitive_words(parse::<Words>(body)?.words),
+        "hold" => control.hold(),
+        "release" => control.release(),
+        "reset" => control.reset(),
+        _ => {
+            return Err(format!(
+                "no operation {operation:?}; GET {CONTROL_PREFIX} lists them"
+            ));
+        }
+    }
+    Ok(OK.to_owned())
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("body: {error}"))
+}
+
+async fn wait(control: &Control, query: &str) -> Result<(), WaitTimedOut> {
+    let number = |name| super::server::query_value(query, name).and_then(|text| text.parse().ok());
+    let (arrived, answered) = (
+        number("arrived").unwrap_or(0),
+        number("answered").unwrap_or(0),
+    );
+    let waited = Duration::from_millis(number("timeout_ms").unwrap_or(30_000));
+    let both = control.wait_until(|c| c.sends_arrived >= arrived && c.sends_answered >= answered);
+    tokio::time::timeout(waited, both).await.map_err(|_| {
+        let counts = control.counts();
+        if counts.sends_arrived < arrived {
+            WaitTimedOut {
+                wanted: arrived,
+                seen: counts.sends_arrived,
+                waited,
+            }
+        } else {
+            WaitTimedOut {
+                wanted: answered,
+                seen: counts.sends_answered,
+                waited,
+            }
+        }
+    })
+}
+
+/// The control API in a few lines, for `--help`, the start-up text and `GET /_control/`.
+pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 400 {"error":"…"}):
+  GET  /_control/ledger          every call, credit and token
+  GET  /_control/wait?arrived=N&answered=N&timeout_ms=N
+  POST /_control/app             {"appid","secret"}  also ip_whitelist, admin_confirmation, secret_frozen
+  POST /_control/template        {"appid","template_id","fields":["thing2"]}  also enums, long_term, banned
+  POST /_control/user            {"appid","openid"}
+  POST /_control/grant           {"appid","openid","template_id","credits":1}
+  POST /_control/refuse          {"appid","openid","template_id","refuses":true}
+  POST /_control/ban_template    {"appid","template_id","banned":true}
+  POST /_control/script          {"path","appid","openid","template_id","after":0,"count":1,"probability":1,"action":…}
+       "action":"errcode","errcode":-1 | "hang" | "delay","ms":500 | "reset" | "http_status","status":502
+       | "empty_body" | "half_json" | "cut_body" | "huge_body","bytes":1000000 | "huge_errcode" | "body","body":"…"
+       with "after_credit":true the message is accepted first and only its reply is lost
+  POST /_control/clear_scripts
+  POST /_control/steal_token     {"appid"}   tokens die: 40001
+  POST /_control/expire_token    {"appid"}   tokens expire: 42001
+  POST /_control/latency         {"ms":20}
+  POST /_control/quota           {"appid","daily":100,"per_minute":10}
+  POST /_control/clock           {"advance_secs":3600}
+  POST /_control/sensitive_words {"words":["…"]}
+  POST /_control/hold, /_control/release, /_control/reset
+"#;

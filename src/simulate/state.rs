@@ -1,0 +1,538 @@
+//! Everything the fake knows, behind one mutex that is never held across an await, and what the
+//! calls other than a send do with it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+
+use super::account::{Api, App, Pair, TemplateSpec};
+use super::ledger::{Call, Counts, Ledger};
+use super::quota::{self, Exceeded};
+use super::reply::{Refusal, Reply, mint_rid};
+use super::script::{Action, Script, Subject};
+use super::send::{Inquiry, Request, TokenBody};
+use super::token::{Issued, Standing, Tokens};
+use super::{LedgerDetail, Registration, SimulateOptions};
+
+/// Clearings of quotas a month.
+const CLEARINGS_PER_MONTH: u32 = 10;
+/// How many failed calls `rid/get` remembers, and for how long.
+const RIDS_MAX: usize = 10_000;
+const RID_LIFE: TimeDelta = TimeDelta::days(7);
+
+/// What connections and controls share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// Whether sends wait at the gate.
+    pub held: watch::Sender<bool>,
+    /// Notified whenever the totals of sends change.
+    pub moved: Notify,
+}
+
+impl Shared {
+    pub fn new(options: SimulateOptions) -> Self {
+        Shared {
+            state: Mutex::new(State::new(options)),
+            held: watch::Sender::new(false),
+            moved: Notify::new(),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("counts", &self.lock().counts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A failed call, for `rid/get`.
+struct RidRecord {
+    rid: String,
+    appid: String,
+    at: DateTime<Utc>,
+    url: String,
+    body: String,
+    reply: String,
+    client_ip: String,
+}
+
+/// Everything the fake knows.
+pub(super) struct State {
+    pub options: SimulateOptions,
+    pub apps: HashMap<String, App>,
+    pub tokens: Tokens,
+    pub script: Script,
+    pub latency: Duration,
+    pub sensitive_words: Vec<String>,
+    pub counts: Counts,
+    pub rng: StdRng,
+    calls: Vec<Call>,
+    /// How often the state was reset; calls from before it are no longer recorded.
+    epoch: u64,
+    clock_offset: TimeDelta,
+    last_msgid: i64,
+    rids: VecDeque<RidRecord>,
+}
+
+/// What the state remembers of a call between its arrival and its end.
+pub(super) struct Arrived {
+    epoch: u64,
+    index: Option<usize>,
+    appid: String,
+    /// This call made the user busy and must free them.
+    entered: bool,
+    pub concurrent: bool,
+    pub action: Option<Action>,
+    pub latency: Duration,
+}
+
+/// How a call ended.
+pub(super) struct Ending<'a> {
+    /// The true reply, unless the fault struck before the call was judged.
+    pub reply: Option<&'a Reply>,
+    /// The errcode put on the wire instead of the reply's.
+    pub errcode: Option<i64>,
+    pub fault: Option<&'static str>,
+    /// Something was handed to the connection, or it was reset.
+    pub answered: bool,
+    /// The true reply reached an open connection.
+    pub delivered: bool,
+}
+
+impl State {
+    pub fn new(options: SimulateOptions) -> Self {
+        let rng = match options.seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => StdRng::seed_from_u64(rand::random()),
+        };
+        let mut state = State {
+            apps: HashMap::new(),
+            tokens: Tokens::default(),
+            script: Script::default(),
+            latency: Duration::ZERO,
+            sensitive_words: options.sensitive_words.clone(),
+            counts: Counts::default(),
+            rng,
+            calls: Vec::new(),
+            epoch: 0,
+            clock_offset: TimeDelta::zero(),
+            // Above 2^53, below i64::MAX for centuries, and above those of an earlier run.
+            last_msgid: 3_000_000_000_000_000_000 + Utc::now().timestamp_micros() / 4,
+            rids: VecDeque::new(),
+            options,
+        };
+        for spec in state.options.apps.clone() {
+            let appid = spec.appid.clone();
+            state.app(&appid).spec = Some(spec);
+        }
+        state
+    }
+
+    pub fn reset(&mut self) {
+        let (epoch, last_msgid) = (self.epoch + 1, self.last_msgid);
+        *self = State {
+            epoch,
+            last_msgid,
+            ..State::new(self.options.clone())
+        };
+    }
+
+    pub fn now(&self) -> DateTime<Utc> {
+        Utc::now() + self.clock_offset
+    }
+
+    pub fn advance_clock(&mut self, by: Duration) {
+        let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::days(36_500));
+        self.clock_offset += by;
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.options.registration == Registration::Open
+    }
+
+    pub fn app(&mut self, appid: &str) -> &mut App {
+        if !self.apps.contains_key(appid) {
+            self.apps.insert(appid.to_owned(), App::default());
+        }
+        self.apps
+            .get_mut(appid)
+            .expect("inserted above if it was missing")
+    }
+
+    pub fn pair(&mut self, appid: &str, openid: &str, template_id: &str) -> &mut Pair {
+        let credits = self.options.credits_default;
+        self.app(appid).user(openid).pair(template_id, credits)
+    }
+
+    pub fn know_user(&mut self, appid: &str, openid: &str) {
+        self.app(appid).user(openid).known = true;
+    }
+
+    pub fn set_banned(&mut self, appid: &str, template_id: &str, banned: bool) {
+        let templates = &mut self.app(appid).templates;
+        let template = templates
+            .entry(template_id.to_owned())
+            .or_insert_with(|| TemplateSpec::new(template_id, Vec::<String>::new()));
+        template.banned = banned;
+    }
+
+    pub fn steal_token(&mut self, appid: &str) {
+        let now = self.now();
+        self.tokens.steal(appid, now, &mut self.rng);
+    }
+
+    pub fn expire_token(&mut self, appid: &str) {
+        let now = self.now();
+        self.tokens.expire(appid, now);
+    }
+
+    /// An increasing id above 2^53.
+    pub fn next_msgid(&mut self) -> i64 {
+        self.last_msgid += self.rng.random_range(1..1000);
+        self.last_msgid
+    }
+
+    pub fn ledger(&self) -> Ledger {
+        let mut pairs: Vec<_> = self
+            .apps
+            .iter()
+            .flat_map(|(appid, app)| app.users.iter().map(move |user| (appid, user)))
+            .flat_map(|(appid, (openid, user))| {
+                user.pairs
+                    .iter()
+                    .map(move |(template_id, pair)| pair.sum(appid, openid, template_id))
+            })
+            .collect();
+        pairs.sort_by(|a, b| {
+            (&a.appid, &a.openid, &a.template_id).cmp(&(&b.appid, &b.openid, &b.template_id))
+        });
+        Ledger {
+            calls: self.calls.clone(),
+            counts: self.counts.clone(),
+            pairs,
+            tokens: self.tokens.minted().to_vec(),
+        }
+    }
+
+    /// Records the arrival of a call, makes its user busy and asks the rules for an action.
+    pub fn arrive(&mut self, inquiry: &Inquiry<'_>) -> Arrived {
+        let is_send = inquiry.api == Api::Send;
+        let appid = self.caller(inquiry).to_owned();
+        let (openid, template_id) = inquiry.receiver();
+        self.counts.calls += 1;
+        self.counts.sends_arrived += u64::from(is_send);
+        self.counts.token_calls += u64::from(matches!(inquiry.api, Api::Token | Api::StableToken));
+        let (mut entered, mut concurrent) = (false, false);
+        if is_send && !appid.is_empty() && !openid.is_empty() {
+            self.pair(&appid, openid, template_id).arrived += 1;
+            let busy = &mut self.app(&appid).user(openid).busy;
+            concurrent = std::mem::replace(busy, true);
+            entered = !concurrent;
+        }
+        let subject = Subject {
+            path: inquiry.api.path(),
+            appid: &appid,
+            openid,
+            template_id,
+        };
+        let (script, rng) = (&mut self.script, &mut self.rng);
+        let action = script.strike(&subject, || rng.random());
+        let index = (self.options.ledger == LedgerDetail::Full).then(|| {
+            self.calls.push(Call {
+                sequence: self.counts.calls,
+                path: inquiry.api.path().to_owned(),
+                appid: appid.clone(),
+                openid: openid.to_owned(),
+                template_id: template_id.to_owned(),
+                arrived_at: self.now(),
+                answered_at: None,
+                errcode: None,
+                fault: None,
+                msgid: None,
+                accepted: false,
+                credit_taken: false,
+                reply_delivered: false,
+                concurrent,
+                data: inquiry.data(),
+            });
+            self.calls.len() - 1
+        });
+        let (epoch, latency) = (self.epoch, self.latency);
+        Arrived {
+            epoch,
+            index,
+            appid,
+            entered,
+            concurrent,
+            action,
+            latency,
+        }
+    }
+
+    /// Judges a call as WeChat would and notes an acceptance at once, whatever becomes of the reply.
+    pub fn judge(&mut self, inquiry: &Inquiry<'_>, arrived: &Arrived) -> Reply {
+        let judged = match inquiry.api {
+            Api::Send => self.judge_send(inquiry, arrived.concurrent),
+            Api::Token => self.judge_plain_token(inquiry),
+            Api::StableToken => self.judge_stable_token(inquiry),
+            Api::QuotaGet => self.judge_quota_get(inquiry),
+            Api::RidGet => self.judge_rid_get(inquiry),
+            Api::ClearQuota | Api::ClearQuotaV2 => self.judge_clear_quota(inquiry),
+        };
+        let reply = judged.unwrap_or_else(|refusal| self.refuse(&refusal, inquiry));
+        if reply.msgid.is_some() && arrived.epoch == self.epoch {
+            self.counts.sends_accepted += 1;
+            if let Some(call) = arrived.index.and_then(|index| self.calls.get_mut(index)) {
+                call.errcode = Some(0);
+                call.accepted = true;
+                call.msgid = reply.msgid;
+                call.credit_taken = reply.credit_taken;
+            }
+        }
+        reply
+    }
+
+    /// Turns a refusal into a reply with a rid under which `rid/get` finds the call.
+    pub fn refuse(&mut self, refusal: &Refusal, inquiry: &Inquiry<'_>) -> Reply {
+        let now = self.now();
+        let rid = mint_rid(now, &mut self.rng);
+        let reply = Reply::refused(refusal.errcode, &refusal.text, &rid);
+        if self.options.ledger == LedgerDetail::Full {
+            if self.rids.len() >= RIDS_MAX {
+                self.rids.pop_front();
+            }
+            self.rids.push_back(RidRecord {
+                rid,
+                appid: self.caller(inquiry).to_owned(),
+                at: now,
+                url: format!("{}?{}", inquiry.api.path(), inquiry.query),
+                body: String::from_utf8_lossy(inquiry.body).into_owned(),
+                reply: String::from_utf8_lossy(&reply.body).into_owned(),
+                client_ip: inquiry.client_ip.to_string(),
+            });
+        }
+        reply
+    }
+
+    /// Records how a call ended and frees its user.
+    pub fn end(&mut self, inquiry: &Inquiry<'_>, arrived: &Arrived, ending: &Ending<'_>) {
+        if arrived.epoch != self.epoch {
+            return;
+        }
+        if arrived.entered {
+            self.app(&arrived.appid).user(inquiry.receiver().0).busy = false;
+        }
+        let errcode = ending.errcode.or(ending.reply.map(|reply| reply.errcode));
+        if let Some(errcode) = errcode {
+            *self.counts.errcodes.entry(errcode).or_default() += 1;
+        }
+        self.counts.sends_answered += u64::from(inquiry.api == Api::Send);
+        let accepted = ending.reply.is_some_and(|reply| reply.msgid.is_some());
+        self.counts.replies_lost += u64::from(accepted && !ending.delivered);
+        let now = self.now();
+        if let Some(call) = arrived.index.and_then(|index| self.calls.get_mut(index)) {
+            call.answered_at = ending.answered.then_some(now);
+            call.errcode = errcode;
+            call.fault = ending.fault.map(str::to_owned);
+            call.reply_delivered = ending.delivered;
+        }
+    }
+
+    /// The app a call comes from, as far as it can be known; else empty.
+    fn caller<'a>(&'a self, inquiry: &'a Inquiry<'_>) -> &'a str {
+        match &inquiry.request {
+            Request::Token(Ok(body)) => &body.appid,
+            _ => self.tokens.owner(&inquiry.access_token).unwrap_or_default(),
+        }
+    }
+
+    /// The app of a working token.
+    pub fn authorize(&self, inquiry: &Inquiry<'_>) -> Result<String, Refusal> {
+        let errcode = match self.tokens.standing(&inquiry.access_token, self.now()) {
+            _ if inquiry.access_token.is_empty() => 41001,
+            Standing::Valid(appid) => return Ok(appid.to_owned()),
+            Standing::Replaced | Standing::Unknown => 40001,
+            Standing::Expired => 42001,
+            Standing::Malformed => 40014,
+        };
+        Err(Refusal::new(errcode))
+    }
+
+    /// Counts a call against the quotas of its app and path.
+    pub fn meter(&mut self, appid: &str, api: Api) -> Result<(), Refusal> {
+        let now = self.now();
+        let app = self.app(appid);
+        let limits = app.limits(api);
+        let errcode = match app.meters.entry(api).or_default().count(limits, now) {
+            Ok(()) => return Ok(()),
+            Err(Exceeded::Daily) => 45009,
+            Err(Exceeded::PerMinute) => 45011,
+        };
+        Err(Refusal::new(errcode))
+    }
+
+    fn judge_plain_token(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
+        let appid = self.check_credentials(inquiry)?.appid.to_string();
+        let now = self.now();
+        Ok(token_reply(&self.tokens.issue_plain(
+            &appid,
+            now,
+            &mut self.rng,
+        )))
+    }
+
+    fn judge_stable_token(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
+        let body = self.check_credentials(inquiry)?;
+        let now = self.now();
+        let issued = if body.force_refresh {
+            let forced = self.tokens.issue_forced(&body.appid, now, &mut self.rng);
+            forced.map_err(|_| Refusal::new(45009))?
+        } else {
+            self.tokens.issue_stable(&body.appid, now, &mut self.rng)
+        };
+        Ok(token_reply(&issued))
+    }
+
+    /// Checks a token request in WeChat's order and counts it.
+    fn check_credentials<'a>(
+        &mut self,
+        inquiry: &'a Inquiry<'_>,
+    ) -> Result<&'a TokenBody<'a>, Refusal> {
+        inquiry.check_method()?;
+        let Request::Token(body) = &inquiry.request else {
+            return Err(Refusal::new(47001));
+        };
+        let body = body.as_ref().map_err(|errcode| Refusal::new(*errcode))?;
+        let refuse = |errcode| Err(Refusal::new(errcode));
+        match body {
+            _ if body.grant_type != "client_credential" => return refuse(40002),
+            _ if body.appid.is_empty() => return refuse(41002),
+            _ if body.secret.is_empty() => return refuse(41004),
+            _ => {}
+        }
+        let spec = self
+            .apps
+            .get(&*body.appid)
+            .and_then(|app| app.spec.as_ref());
+        match spec {
+            None if self.is_open() => {}
+            None => return refuse(40013),
+            Some(spec) if !spec.secret.is_empty() && spec.secret != body.secret => {
+                return refuse(40125);
+            }
+            Some(spec) if spec.secret_frozen => return refuse(40243),
+            Some(spec) => {
+                let listed = |ips: &Vec<_>| ips.contains(&inquiry.client_ip);
+                if !spec.ip_whitelist.as_ref().is_none_or(listed) {
+                    let ip = inquiry.client_ip;
+                    let text = format!("invalid ip {ip} ipv6 ::ffff:{ip}, not in whitelist");
+                    return Err(Refusal::with_text(40164, text));
+                }
+                if spec.admin_confirmation {
+                    return refuse(89503);
+                }
+            }
+        }
+        self.meter(&body.appid, inquiry.api)?;
+        Ok(body)
+    }
+
+    fn judge_quota_get(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
+        inquiry.check_method()?;
+        let appid = self.authorize(inquiry)?;
+        let body = inquiry.json()?;
+        let path = body["cgi_path"].as_str().unwrap_or_default();
+        let api = Api::from_path(path).ok_or_else(|| Refusal::new(76021))?;
+        let now = self.now();
+        let app = self.app(&appid);
+        let limits = app.limits(api);
+        let used = app.meters.entry(api).or_default().used_today(now);
+        let daily = limits.daily.unwrap_or(i64::MAX.unsigned_abs());
+        let mut reply = json!({
+            "errcode": 0,
+            "errmsg": "ok",
+            "quota": {"daily_limit": daily, "used": used, "remain": daily.saturating_sub(used)},
+        });
+        if let Some(per_minute) = limits.per_minute {
+            reply["rate_limit"] = json!({"call_count": per_minute, "refresh_second": 60});
+            reply["component_rate_limit"] = json!({"call_count": 0, "refresh_second": 0});
+        }
+        Ok(Reply::ok(reply.to_string()))
+    }
+
+    fn judge_rid_get(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
+        inquiry.check_method()?;
+        let appid = self.authorize(inquiry)?;
+        let body = inquiry.json()?;
+        let rid = body["rid"].as_str().unwrap_or_default();
+        let groups: Vec<&str> = rid.split('-').collect();
+        let is_hex = |g: &&str| g.len() == 8 && g.bytes().all(|b| b.is_ascii_hexdigit());
+        if groups.len() != 3 || !groups.iter().all(is_hex) {
+            return Err(Refusal::new(76002));
+        }
+        let record = self.rids.iter().find(|record| record.rid == rid);
+        let record = record.ok_or_else(|| Refusal::new(76001))?;
+        if record.appid != appid {
+            return Err(Refusal::new(76003));
+        }
+        if self.now() - record.at > RID_LIFE {
+            return Err(Refusal::new(76004));
+        }
+        let request = json!({
+            "invoke_time": record.at.timestamp(),
+            "cost_in_ms": 1,
+            "request_url": record.url,
+            "request_body": record.body,
+            "response_body": record.reply,
+            "client_ip": record.client_ip,
+        });
+        let reply = json!({"errcode": 0, "errmsg": "ok", "request": request});
+        Ok(Reply::ok(reply.to_string()))
+    }
+
+    fn judge_clear_quota(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
+        inquiry.check_method()?;
+        let appid = if inquiry.api == Api::ClearQuotaV2 {
+            self.check_credentials(inquiry)?.appid.to_string()
+        } else {
+            let appid = self.authorize(inquiry)?;
+            if inquiry.json()?["appid"].as_str() != Some(&appid) {
+                return Err(Refusal::new(40013));
+            }
+            appid
+        };
+        let month = quota::beijing_month(self.now());
+        let app = self.app(&appid);
+        if app.clearings.0 != month {
+            app.clearings = (month, 0);
+        }
+        if app.clearings.1 >= CLEARINGS_PER_MONTH {
+            return Err(Refusal::new(48006));
+        }
+        app.clearings.1 += 1;
+        app.meters.values_mut().for_each(quota::Meter::clear);
+        Ok(Reply::ok(r#"{"errcode":0,"errmsg":"ok"}"#.to_owned()))
+    }
+}
+
+fn token_reply(issued: &Issued) -> Reply {
+    let Issued {
+        access_token,
+        expires_in,
+    } = issued;
+    Reply::ok(format!(
+        r#"{{"access_token":"{access_token}","expires_in":{expires_in}}}"#
+    ))
+}
