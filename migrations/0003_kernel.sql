@@ -116,13 +116,15 @@ end $$;
 create type wxnotify_leased as (
     lease_id bigint, low_lease_id bigint, leased_at timestamptz, id bigint, kind text, openid text, template_id text, page text, data text,
     extra text, miniprogram_state text, lang text, due timestamptz, attempts smallint, attempts_max smallint,
-    in_doubt boolean, expire_at timestamptz, waiting_since timestamptz);
+    in_doubt boolean, expire_at timestamptz, waiting_since timestamptz, probe boolean, started_at timestamptz);
 
 -- Leases up to p_rows due rows of one (app, lane), after the watermark, for p_secs. THE CALLER HOLDS THE APP LOCK, taken in
 -- an earlier statement. One user is in one lease at a time, with one row. A result with a null id is a marker: nothing was
--- leased, but losers of dedup keys were cleared out of the way; call again.
+-- leased, but losers of dedup keys were cleared out of the way; call again. p_start: the lease is started at once, for a
+-- worker that has the slots free; that saves a commit.
 create function wxnotify_lease_locked(
-    p_appid text, p_lane smallint, p_worker text, p_due timestamptz, p_id bigint, p_low_lease_id bigint, p_rows int, p_secs float8)
+    p_appid text, p_lane smallint, p_worker text, p_due timestamptz, p_id bigint, p_low_lease_id bigint, p_rows int, p_secs float8,
+    p_start boolean)
 returns setof wxnotify_leased
 language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off
     set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
@@ -211,26 +213,29 @@ begin
         end if;
         if v_ids is null then
             return query select null::bigint, v_low, v_now, null::bigint, null::text, null::text, null::text, null::text, null::text, null::text,
-                null::text, null::text, null::timestamptz, null::smallint, null::smallint, null::boolean, null::timestamptz, null::timestamptz;
+                null::text, null::text, null::timestamptz, null::smallint, null::smallint, null::boolean, null::timestamptz, null::timestamptz,
+                null::boolean, null::timestamptz;
             return;
         end if;
     end if;
 
-    insert into notification_leases (appid, worker, ids, user_keys, leased_at, expires_at)
-    values (p_appid, p_worker, v_ids, v_users, v_now, v_now + make_interval(secs => p_secs))
+    insert into notification_leases (appid, worker, ids, user_keys, leased_at, started_at, expires_at)
+    values (p_appid, p_worker, v_ids, v_users, v_now, case when p_start then v_now end, v_now + make_interval(secs => p_secs))
     returning lease_id into v_lease;
     return query
         select v_lease, coalesce(v_low, v_lease), v_now, p.id, p.kind, p.openid, p.template_id, p.page, p.data::text, p.extra::text,
                p.miniprogram_state, p.lang, p.due, p.attempts, p.attempts_max, p.in_doubt_since is not null, p.expire_at,
-               greatest(p.created_at, p.send_at)
+               greatest(p.created_at, p.send_at), v_probing, case when p_start then v_now end
         from unnest(v_rows) with ordinality r (tid, n) join pending_notifications p on p.ctid = r.tid
         order by r.n;
 end $$;
 
 -- Leases of one (app, lane). An idle lane takes no lock. Always a statement of its own with a statement_timeout, so that
--- a stopped client cannot keep the app lock.
+-- a stopped client cannot keep the app lock. A reservation may be lost in a crash of the server, hence need not wait for
+-- the disk; a start must.
 create function wxnotify_lease(
-    p_appid text, p_lane smallint, p_worker text, p_due timestamptz, p_id bigint, p_low_lease_id bigint, p_rows int, p_secs float8)
+    p_appid text, p_lane smallint, p_worker text, p_due timestamptz, p_id bigint, p_low_lease_id bigint, p_rows int, p_secs float8,
+    p_start boolean default false)
 returns setof wxnotify_leased
 language plpgsql volatile set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
     set plan_cache_mode = force_generic_plan as $$
@@ -242,11 +247,15 @@ begin
         return;
     end if;
     perform wxnotify_lock_app(p_appid);
-    return query select * from wxnotify_lease_locked(p_appid, p_lane, p_worker, p_due, p_id, p_low_lease_id, p_rows, p_secs);
+    if not p_start then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+    return query select * from wxnotify_lease_locked(p_appid, p_lane, p_worker, p_due, p_id, p_low_lease_id, p_rows, p_secs, p_start);
 end $$;
 
 -- Leases of several (app, lane) in one statement. An app that is busy elsewhere is passed over, so there is no lock order to keep.
-create function wxnotify_lease_many(p_appids text[], p_lanes smallint[], p_rows int[], p_worker text, p_secs float8)
+create function wxnotify_lease_many(
+    p_appids text[], p_lanes smallint[], p_rows int[], p_worker text, p_secs float8, p_start boolean default false)
 returns table (appid text, lane smallint, leased wxnotify_leased)
 language plpgsql volatile set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -257,13 +266,13 @@ begin
     for v_lane in select u.appid, u.lane, u.most from unnest(p_appids, p_lanes, p_rows) u (appid, lane, most) loop
         if pg_try_advisory_xact_lock(20784, hashtext(v_lane.appid)) then
             return query select v_lane.appid, v_lane.lane, t::wxnotify_leased
-                from wxnotify_lease_locked(v_lane.appid, v_lane.lane, p_worker, '-infinity', 0, 0, v_lane.most, p_secs) t;
+                from wxnotify_lease_locked(v_lane.appid, v_lane.lane, p_worker, '-infinity', 0, 0, v_lane.most, p_secs, p_start) t;
         end if;
     end loop;
 end $$;
 
--- The lanes that have something due, by a loose index scan: one probe a lane however many rows it has.
-create function wxnotify_ready() returns table (appid text, lane smallint, due timestamptz)
+-- The first due time of every lane, by a loose index scan: one probe a lane however many rows it has.
+create function wxnotify_fronts() returns table (appid text, lane smallint, due timestamptz)
 language sql stable set search_path from current set enable_seqscan = off set enable_bitmapscan = off as $$
     with recursive front as (
         (select p.appid, p.lane, p.due from pending_notifications p order by p.appid, p.lane, p.due, p.id limit 1)
@@ -271,18 +280,25 @@ language sql stable set search_path from current set enable_seqscan = off set en
         select n.* from front cross join lateral (
             select p.appid, p.lane, p.due from pending_notifications p where (p.appid, p.lane) > (front.appid, front.lane)
             order by p.appid, p.lane, p.due, p.id limit 1) n)
-    select * from front where front.due <= clock_timestamp()
+    select * from front
 $$;
 
--- The durable record before a lease's first send. Returns when it was made, or null: the lease is gone, send nothing.
-create function wxnotify_start(p_appid text, p_lease_id bigint, p_worker text, p_secs float8) returns timestamptz
+-- The lanes that have something due.
+create function wxnotify_ready() returns table (appid text, lane smallint, due timestamptz)
+language sql stable set search_path from current as $$
+    select f.appid, f.lane, f.due from wxnotify_fronts() f where f.due <= clock_timestamp()
+$$;
+
+-- The durable record before a lease's first send, and later its renewal. Returns when it was made, or null: the lease is
+-- gone, send nothing. p_leased_at tells a lease from another whose id was issued again after a crash of the server.
+create function wxnotify_start(p_appid text, p_lease_id bigint, p_worker text, p_secs float8, p_leased_at timestamptz default null) returns timestamptz
 language plpgsql volatile set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_started timestamptz;
 begin
     update notification_leases
     set started_at = coalesce(started_at, clock_timestamp()), expires_at = clock_timestamp() + make_interval(secs => p_secs)
-    where appid = p_appid and lease_id = p_lease_id and worker = p_worker
+    where appid = p_appid and lease_id = p_lease_id and worker = p_worker and (p_leased_at is null or leased_at = p_leased_at)
     returning started_at into v_started;
     return v_started;
 end $$;
@@ -541,8 +557,9 @@ begin
     perform wxnotify_need_read_committed();
     select p.openid, p.template_id, p.attempts, p.in_doubt_since, p.last_lease into v_row from pending_notifications p where p.id = p_id and p.appid = p_appid;
     if not found then
+        -- A history row with this very msgid: the reply was settled, and only the answer to that settle was lost.
         select h.openid, h.template_id, h.attempts, null::timestamptz as in_doubt_since, null::bigint as last_lease
-        into v_row from notification_history h where h.id = p_id and h.appid = p_appid limit 1;
+        into v_row from notification_history h where h.id = p_id and h.appid = p_appid and (p_msgid is null or h.msgid is distinct from p_msgid) limit 1;
     end if;
     if not found then
         return false;
@@ -677,13 +694,14 @@ begin
     return greatest(v_granted, 0);
 end $$;
 
--- After an unclear reply to lease: gives up what the worker may have reserved without knowing.
+-- After an unclear reply to lease: gives up what the worker may have leased without knowing. It sent nothing of that, so
+-- even a started lease is given back.
 create function wxnotify_drop_unknown(p_worker text, p_known bigint[]) returns integer
 language plpgsql volatile set search_path from current as $$
 declare
     v_dropped int;
 begin
-    delete from notification_leases where worker = p_worker and started_at is null and lease_id <> all (p_known);
+    delete from notification_leases where worker = p_worker and lease_id <> all (p_known);
     get diagnostics v_dropped = row_count;
     return v_dropped;
 end $$;
@@ -707,6 +725,7 @@ comment on function wxnotify_lose_keys is 'Parks rows that lost a dedup key, or 
 comment on function wxnotify_lease_locked is 'Leases due rows; the caller holds the app lock.';
 comment on function wxnotify_lease is 'Leases due rows of one mini-program and lane.';
 comment on function wxnotify_lease_many is 'Leases due rows of several mini-programs and lanes.';
+comment on function wxnotify_fronts is 'The first due time of every mini-program and lane.';
 comment on function wxnotify_ready is 'Mini-programs and lanes with something due.';
 comment on function wxnotify_start is 'The durable record before a lease''s first send.';
 comment on function wxnotify_release is 'Gives back a lease that was never started.';

@@ -1,14 +1,594 @@
-//! Every SQL statement of the program: one function here, one file in `sql/`.
+//! Every SQL statement of the program: one function here or in a part below, one file in `sql/`.
+//!
+//! A notification is *due* when its time has come and nothing else holds it back, *leased* while a live row of
+//! `notification_leases` names it, *in doubt* when a send of it may have reached WeChat, and *settled* when an outcome
+//! was recorded. The kernel's rules live in the database's own functions (`migrations/`), so that every statement here is
+//! one call; this module turns rows into [`Notification`]s and [`Outcome`]s into arrays. No other module names a table.
+//!
+//! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
-use sqlx::PgPool;
+mod upkeep;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
 use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::{PgPool, Row};
+
+use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
+use crate::telemetry;
+
+pub use upkeep::{Front, SendingApp};
 
 /// The schema, one migration a step.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// How long a statement may take unless a setting says otherwise.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The database, as the rest of the program sees it.
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Few connections, whatever the concurrency: no send holds one.
     pub pool: PgPool,
+    /// A statement that has no answer by then failed, whatever became of it.
+    deadline: Duration,
+}
+
+/// Why a statement has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer in time; whether the statement took effect is unknown.
+    #[error("{statement}: no answer from the database within {} s", waited.as_secs())]
+    Deadline {
+        /// The name of the statement, as in `sql/`.
+        statement: &'static str,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The database or the way to it failed. After a broken connection the effect is unknown.
+    #[error("{statement}: {}", describe(source))]
+    Database {
+        /// The name of the statement, as in `sql/`.
+        statement: &'static str,
+        /// What sqlx reported. Not shown whole: a database error's detail may hold a row.
+        source: sqlx::Error,
+    },
+}
+
+/// A database error without its detail, which may print a row.
+fn describe(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(refused) => format!(
+            "{} (SQLSTATE {})",
+            refused.message(),
+            refused.code().unwrap_or_default()
+        ),
+        other => other.to_string(),
+    }
+}
+
+impl StoreError {
+    /// The server understood the statement and refused its values; the same values will be refused again.
+    #[must_use]
+    pub fn is_data_error(&self) -> bool {
+        self.sqlstate()
+            .is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    }
+
+    /// The five-character code of the server's refusal, if the server answered.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<String> {
+        match self {
+            Self::Database {
+                source: sqlx::Error::Database(refused),
+                ..
+            } => refused.code().map(std::borrow::Cow::into_owned),
+            _ => None,
+        }
+    }
+}
+
+/// Where a pick starts: behind the last `(due, id)` that was seen.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Watermark {
+    /// `None`: from the beginning.
+    pub due: Option<DateTime<Utc>>,
+    /// Tells rows of one `due` apart.
+    pub id: i64,
+}
+
+impl Watermark {
+    /// Before every row.
+    pub const START: Self = Self { due: None, id: 0 };
+}
+
+/// What to lease.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest<'a> {
+    /// The mini-program.
+    pub appid: &'a str,
+    /// 0, 1 or 2.
+    pub lane: i16,
+    /// Name and epoch of this worker: the fence.
+    pub worker: &'a str,
+    /// Where to begin.
+    pub after: Watermark,
+    /// The smallest live lease of the mini-program seen before, 0 if unknown; keeps dead lease rows out of the way.
+    pub low_lease_id: i64,
+    /// At most this many rows, 1 to 512.
+    pub rows: i32,
+    /// Until anyone may rescue it.
+    pub lease: Duration,
+    /// Whether its sends begin at once.
+    pub start: bool,
+}
+
+/// One leased batch: rows of one mini-program and lane, one row per user.
+#[derive(Debug)]
+pub struct Lease {
+    /// The mini-program.
+    pub appid: String,
+    /// Unique within the mini-program.
+    pub lease_id: i64,
+    /// When it was leased, by the database's clock; tells it from another lease of a reissued id.
+    pub leased_at: DateTime<Utc>,
+    /// The same moment by this process's clock, taken before the request left: never later than the truth.
+    pub asked_at: Instant,
+    /// The durable start, when it was started at once.
+    pub started_at: Option<DateTime<Utc>>,
+    /// In pick order. A row that breaks an invariant is an error in its place: `(id, reason)`.
+    pub rows: Vec<Result<Notification, CorruptRow>>,
+}
+
+/// A leased row this version cannot send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CorruptRow {
+    /// The row.
+    pub id: i64,
+    /// What is wrong with it, without its contents.
+    pub reason: String,
+}
+
+/// The answer to a lease.
+#[derive(Debug)]
+pub enum Leased {
+    /// Nothing to lease behind the watermark.
+    Nothing,
+    /// Nothing was leased, but rows were cleared out of the way: ask again.
+    Cleared,
+    /// A batch.
+    Batch {
+        /// The rows.
+        lease: Lease,
+        /// The last row's place.
+        watermark: Watermark,
+        /// The smallest live lease.
+        low_lease_id: i64,
+    },
+}
+
+/// What settle answers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// All but these ids were recorded; somebody holds these rows: settle them again.
+    KeptBack(Vec<i64>),
+    /// The lease is gone: it was rescued, or this was the repeat of a settle that closed it.
+    Fenced,
+}
+
+impl Store {
+    /// A store over a pool, with the default deadline.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            deadline: DEADLINE,
+        }
+    }
+
+    /// A store whose pool opens connections when they are needed; it does not touch the network yet.
+    ///
+    /// Every session works in READ COMMITTED whatever the database's default, and the server ends a statement a little
+    /// after its client gave up, so that no forgotten session keeps a lock.
+    #[must_use]
+    pub fn connect_lazy(options: PgConnectOptions, connections: u32, deadline: Duration) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(deadline)
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    let limit = deadline.as_millis() + 1000;
+                    sqlx::query(
+                        "select set_config('statement_timeout', $1, false), \
+                         set_config('default_transaction_isolation', 'read committed', false)",
+                    )
+                    .bind(limit.to_string())
+                    .execute(connection)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options);
+        Self { pool, deadline }
+    }
+
+    /// Runs one statement within the deadline and counts its failure.
+    async fn run<T>(
+        &self,
+        statement: &'static str,
+        query: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, StoreError> {
+        let result = match tokio::time::timeout(self.deadline, query).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(source)) => StoreError::Database { statement, source },
+            Err(_) => StoreError::Deadline {
+                statement,
+                waited: self.deadline,
+            },
+        };
+        telemetry::record_database_error(statement);
+        Err(result)
+    }
+
+    /// Leases due rows of one mini-program and lane.
+    ///
+    /// # Errors
+    ///
+    /// After an error rows may have been leased without us knowing: call [`Store::drop_unknown`].
+    pub async fn lease(&self, request: &LeaseRequest<'_>) -> Result<Leased, StoreError> {
+        let asked_at = Instant::now();
+        let query = sqlx::query(include_str!("../sql/lease.sql"))
+            .bind(request.appid)
+            .bind(request.lane)
+            .bind(request.worker)
+            .bind(request.after.due.unwrap_or(DateTime::<Utc>::UNIX_EPOCH))
+            .bind(request.after.id)
+            .bind(request.low_lease_id)
+            .bind(request.rows)
+            .bind(request.lease.as_secs_f64())
+            .bind(request.start);
+        let rows = self.run("lease", query.fetch_all(&self.pool)).await?;
+        self.read("lease", || read_lease(request.appid, &rows, 0, asked_at))
+    }
+
+    /// Leases at most `rows` rows from the front of each `(appid, lane)`; busy mini-programs are passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::lease`].
+    pub async fn lease_many(
+        &self,
+        lanes: &[(String, i16)],
+        rows: i32,
+        worker: &str,
+        lease: Duration,
+        start: bool,
+    ) -> Result<Vec<Leased>, StoreError> {
+        let asked_at = Instant::now();
+        let (appids, numbers): (Vec<&str>, Vec<i16>) = lanes
+            .iter()
+            .map(|(appid, lane)| (appid.as_str(), *lane))
+            .unzip();
+        let query = sqlx::query(include_str!("../sql/lease_many.sql"))
+            .bind(appids)
+            .bind(&numbers)
+            .bind(vec![rows; lanes.len()])
+            .bind(worker)
+            .bind(lease.as_secs_f64())
+            .bind(start);
+        let rows = self.run("lease_many", query.fetch_all(&self.pool)).await?;
+        self.read("lease_many", || {
+            rows.chunk_by(|a, b| same_lane(a, b).unwrap_or(false))
+                .map(|group| read_lease(&group[0].try_get::<String, _>(0)?, group, 2, asked_at))
+                .collect()
+        })
+    }
+
+    /// Turns a decoding failure into the statement's error.
+    fn read<T>(
+        &self,
+        statement: &'static str,
+        rows: impl FnOnce() -> sqlx::Result<T>,
+    ) -> Result<T, StoreError> {
+        rows().map_err(|source| StoreError::Database { statement, source })
+    }
+
+    /// Records durably that the lease's rows may be sent from now on, or renews a started lease. `None`: it is gone.
+    ///
+    /// # Errors
+    ///
+    /// The start may or may not have been recorded: call it again, or send nothing and let the lease lapse.
+    pub async fn start(
+        &self,
+        lease: &LeaseKey,
+        length: Duration,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../sql/start.sql"))
+            .bind(&lease.appid)
+            .bind(lease.lease_id)
+            .bind(&lease.worker)
+            .bind(length.as_secs_f64())
+            .bind(lease.leased_at);
+        self.run("start", query.fetch_one(&self.pool)).await
+    }
+
+    /// Gives back a lease that was never started. False: it is gone already.
+    ///
+    /// # Errors
+    ///
+    /// It then lapses by itself.
+    pub async fn release(&self, lease: &LeaseKey) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../sql/release.sql"))
+            .bind(&lease.appid)
+            .bind(lease.lease_id)
+            .bind(&lease.worker);
+        self.run("release", query.fetch_one(&self.pool)).await
+    }
+
+    /// Gives up every lease of this worker whose id is not in `known`.
+    ///
+    /// # Errors
+    ///
+    /// Those leases lapse by themselves.
+    pub async fn drop_unknown(&self, worker: &str, known: &[i64]) -> Result<i32, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../sql/drop_unknown.sql"))
+            .bind(worker)
+            .bind(known);
+        self.run("drop_unknown", query.fetch_one(&self.pool)).await
+    }
+
+    /// Records outcomes of a lease's rows; `close` says that no more will come.
+    ///
+    /// # Errors
+    ///
+    /// The outcomes may or may not have been recorded: settle again, it is idempotent.
+    pub async fn settle(
+        &self,
+        lease: &LeaseKey,
+        outcomes: &[Outcome],
+        close: bool,
+        doubt: DoubtPolicy,
+    ) -> Result<Settled, StoreError> {
+        let columns = SettleColumns::of(outcomes);
+        let asked_at = Instant::now();
+        let query = sqlx::query_scalar::<_, Option<Vec<i64>>>(include_str!("../sql/settle.sql"))
+            .bind(&lease.appid)
+            .bind(lease.lease_id)
+            .bind(&lease.worker)
+            .bind(close)
+            .bind(columns.sent_ids)
+            .bind(columns.sent_msgids)
+            .bind(columns.ids)
+            .bind(columns.verdicts)
+            .bind(columns.delays_secs)
+            .bind(columns.waiting_for)
+            .bind(columns.errcodes)
+            .bind(columns.errmsgs)
+            .bind(columns.rids)
+            .bind(columns.http_statuses)
+            .bind(columns.reasons)
+            .bind(columns.response_ms)
+            .bind(columns.credits)
+            .bind(doubt.window.as_secs_f64())
+            .bind(doubt.age.as_secs_f64());
+        let kept_back = self.run("settle", query.fetch_one(&self.pool)).await?;
+        telemetry::record_settle(outcomes.len(), asked_at.elapsed());
+        Ok(kept_back.map_or(Settled::Fenced, Settled::KeptBack))
+    }
+
+    /// Turns what dead workers left behind into due rows or doubts. Returns how many rows are in doubt now because of it.
+    ///
+    /// # Errors
+    ///
+    /// Call it again later.
+    pub async fn rescue(&self, doubt: DoubtPolicy) -> Result<i32, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../sql/rescue.sql"))
+            .bind(doubt.window.as_secs_f64())
+            .bind(doubt.age.as_secs_f64());
+        self.run("rescue", query.fetch_one(&self.pool)).await
+    }
+
+    /// Ends doubts by stored events. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// Call it again later.
+    pub async fn weigh(&self) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../sql/weigh.sql"));
+        self.run("weigh", query.fetch_one(&self.pool)).await
+    }
+
+    /// Records a reply that came after its lease was taken over. True: it changed the row.
+    ///
+    /// # Errors
+    ///
+    /// Offer it again.
+    pub async fn offer_late_reply(
+        &self,
+        lease: &LeaseKey,
+        started_at: DateTime<Utc>,
+        outcome: &Outcome,
+    ) -> Result<bool, StoreError> {
+        let query =
+            sqlx::query_scalar::<_, Option<bool>>(include_str!("../sql/offer_late_reply.sql"))
+                .bind(&lease.appid)
+                .bind(outcome.notification_id)
+                .bind(lease.lease_id)
+                .bind(started_at)
+                .bind(&lease.worker)
+                .bind(outcome.verdict == Verdict::Sent)
+                .bind(matches!(outcome.verdict, Verdict::Dead { .. }))
+                .bind(outcome.errcode)
+                .bind(outcome.errmsg.as_deref().map(without_nul))
+                .bind(outcome.rid.as_deref().map(without_nul))
+                .bind(outcome.msgid);
+        let changed = self
+            .run("offer_late_reply", query.fetch_one(&self.pool))
+            .await?;
+        Ok(changed.unwrap_or(false))
+    }
+}
+
+/// What names a lease to the database.
+#[derive(Debug, Clone)]
+pub struct LeaseKey {
+    /// The mini-program.
+    pub appid: String,
+    /// The lease.
+    pub lease_id: i64,
+    /// The worker that holds it, name and epoch.
+    pub worker: String,
+    /// When it was leased.
+    pub leased_at: DateTime<Utc>,
+}
+
+/// How long doubts last.
+#[derive(Debug, Clone, Copy)]
+pub struct DoubtPolicy {
+    /// How long evidence is awaited before a `retry` row is sent again.
+    pub window: Duration,
+    /// How long a `hold` row waits for evidence or an operator.
+    pub age: Duration,
+}
+
+/// Whether two rows of `lease_many` belong to one lane.
+fn same_lane(a: &PgRow, b: &PgRow) -> sqlx::Result<bool> {
+    Ok(a.try_get::<i16, _>(1)? == b.try_get::<i16, _>(1)?
+        && a.try_get::<&str, _>(0)? == b.try_get::<&str, _>(0)?)
+}
+
+/// Reads one lane's rows; their columns begin at `first`.
+fn read_lease(
+    appid: &str,
+    rows: &[PgRow],
+    first: usize,
+    asked_at: Instant,
+) -> sqlx::Result<Leased> {
+    let Some(row) = rows.last() else {
+        return Ok(Leased::Nothing);
+    };
+    let Some(lease_id) = row.try_get::<Option<i64>, _>(first)? else {
+        return Ok(Leased::Cleared);
+    };
+    Ok(Leased::Batch {
+        watermark: Watermark {
+            due: row.try_get(first + 12)?,
+            id: row.try_get(first + 3)?,
+        },
+        low_lease_id: row.try_get(first + 1)?,
+        lease: Lease {
+            appid: appid.to_owned(),
+            lease_id,
+            leased_at: row.try_get(first + 2)?,
+            asked_at,
+            started_at: row.try_get(first + 19)?,
+            rows: rows
+                .iter()
+                .map(|row| read_notification(appid, row, first))
+                .collect::<sqlx::Result<_>>()?,
+        },
+    })
+}
+
+/// Reads one leased row: a row this version cannot send is an error in its place and costs the batch nothing.
+fn read_notification(
+    appid: &str,
+    row: &PgRow,
+    first: usize,
+) -> sqlx::Result<Result<Notification, CorruptRow>> {
+    let id = row.try_get(first + 3)?;
+    let kind: &str = row.try_get(first + 4)?;
+    let Some(kind) = Kind::from_column(kind) else {
+        let reason = format!("kind {kind} is not known to this version of wxnotify");
+        return Ok(Err(CorruptRow { id, reason }));
+    };
+    Ok(Ok(Notification {
+        id,
+        appid: appid.to_owned(),
+        kind,
+        openid: Openid::new(row.try_get::<&str, _>(first + 5)?),
+        template_id: row.try_get(first + 6)?,
+        page: row.try_get(first + 7)?,
+        data: row.try_get(first + 8)?,
+        extra: row.try_get(first + 9)?,
+        miniprogram_state: row.try_get(first + 10)?,
+        lang: row.try_get(first + 11)?,
+        attempts: row.try_get(first + 13)?,
+        attempts_max: row.try_get(first + 14)?,
+        in_doubt: row.try_get(first + 15)?,
+        expire_at: row.try_get(first + 16)?,
+        waiting_since: row.try_get(first + 17)?,
+        probe: row.try_get(first + 18)?,
+    }))
+}
+
+/// Postgres stores no NUL in text, and one bad errmsg must not poison a settle.
+fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// Outcomes as settle's arrays: what was plainly sent apart from the rest, since nearly all is.
+#[derive(Default)]
+struct SettleColumns {
+    sent_ids: Vec<i64>,
+    sent_msgids: Vec<Option<i64>>,
+    ids: Vec<i64>,
+    verdicts: Vec<&'static str>,
+    delays_secs: Vec<Option<f64>>,
+    waiting_for: Vec<Option<&'static str>>,
+    errcodes: Vec<Option<i64>>,
+    errmsgs: Vec<Option<String>>,
+    rids: Vec<Option<String>>,
+    http_statuses: Vec<Option<i16>>,
+    reasons: Vec<Option<String>>,
+    response_ms: Vec<Option<i32>>,
+    credits: Vec<Option<&'static str>>,
+}
+
+impl SettleColumns {
+    fn of(outcomes: &[Outcome]) -> Self {
+        let mut columns = Self::default();
+        columns.sent_ids.reserve(outcomes.len());
+        columns.sent_msgids.reserve(outcomes.len());
+        for outcome in outcomes {
+            columns.push(outcome);
+        }
+        columns
+    }
+
+    fn push(&mut self, outcome: &Outcome) {
+        let (verdict, after, waiting_for, credit) = match outcome.verdict {
+            Verdict::Sent => {
+                self.sent_ids.push(outcome.notification_id);
+                self.sent_msgids.push(outcome.msgid);
+                return;
+            }
+            Verdict::Dead { credit } => ("dead", None, None, Some(credit.as_str())),
+            Verdict::Expired => ("expired", None, None, None),
+            Verdict::Retry { after } => ("retry", Some(after), None, None),
+            Verdict::Park { waiting_for, after } => {
+                ("park", Some(after), Some(waiting_for.as_str()), None)
+            }
+            Verdict::InDoubt => ("doubt", None, None, None),
+            Verdict::Release => ("release", None, None, None),
+        };
+        self.ids.push(outcome.notification_id);
+        self.verdicts.push(verdict);
+        self.delays_secs
+            .push(after.map(|after| after.as_secs_f64()));
+        self.waiting_for.push(waiting_for);
+        self.errcodes.push(outcome.errcode);
+        self.errmsgs
+            .push(outcome.errmsg.as_deref().map(without_nul));
+        self.rids.push(outcome.rid.as_deref().map(without_nul));
+        self.http_statuses.push(outcome.http_status);
+        self.reasons
+            .push(outcome.reason.as_deref().map(without_nul));
+        self.response_ms.push(outcome.response_ms);
+        self.credits.push(credit);
+    }
 }

@@ -1,0 +1,263 @@
+//! Statements around the queue: worker registration, the bell, fronts of lanes, rates, partitions, gauges.
+
+use std::time::Duration;
+
+use super::{Store, StoreError};
+use crate::telemetry::QueueWeight;
+
+/// The first row of one lane.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Front {
+    /// The mini-program.
+    pub appid: String,
+    /// 0, 1 or 2.
+    pub lane: i16,
+    /// Seconds until it is due: negative when overdue, `None` when it is never due by itself.
+    pub due_in_secs: Option<f64>,
+}
+
+/// A registered mini-program whose secret this worker has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendingApp {
+    /// The mini-program.
+    pub appid: String,
+    /// Whether its sends need a slice of its rate.
+    pub has_rate: bool,
+}
+
+impl Store {
+    /// Every lane and its front; one index probe a lane.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn fronts(&self) -> Result<Vec<Front>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/fronts.sql"));
+        self.run("fronts", query.fetch_all(&self.pool)).await
+    }
+
+    /// Ends expired and exhausted rows at the front of a lane and parks what cannot be leased now. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// Call it again later.
+    pub async fn tidy(&self, appid: &str, lane: i16, rows: i32) -> Result<i32, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/tidy.sql"))
+            .bind(appid)
+            .bind(lane)
+            .bind(rows);
+        self.run("tidy", query.fetch_one(&self.pool)).await
+    }
+
+    /// Takes up to `want` sends of a mini-program's rate, to be used within a second.
+    ///
+    /// # Errors
+    ///
+    /// The slice may be lost: the rate is then a little lower for a second.
+    pub async fn take_rate(&self, appid: &str, want: i32, workers: i32) -> Result<i32, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/take_rate.sql"))
+            .bind(appid)
+            .bind(want)
+            .bind(workers);
+        self.run("take_rate", query.fetch_one(&self.pool)).await
+    }
+
+    /// Registers a start of a worker and returns its epoch.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn enlist(&self, name: &str, appids: &[String]) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/enlist.sql"))
+            .bind(name)
+            .bind(env!("CARGO_PKG_VERSION"))
+            .bind(appids);
+        self.run("enlist", query.fetch_one(&self.pool)).await
+    }
+
+    /// Says that the worker lives. Returns how many workers do.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn heartbeat(
+        &self,
+        name: &str,
+        epoch: i64,
+        in_flight: i32,
+        appids: &[String],
+    ) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/heartbeat.sql"))
+            .bind(name)
+            .bind(epoch)
+            .bind(in_flight)
+            .bind(appids);
+        self.run("heartbeat", query.fetch_one(&self.pool)).await
+    }
+
+    /// Records an orderly stop.
+    ///
+    /// # Errors
+    ///
+    /// The worker then looks as if it had died.
+    pub async fn retire(&self, name: &str, epoch: i64) -> Result<(), StoreError> {
+        let query = sqlx::query(include_str!("../../sql/retire.sql"))
+            .bind(name)
+            .bind(epoch);
+        self.run("retire", query.execute(&self.pool))
+            .await
+            .map(drop)
+    }
+
+    /// Asks to be woken by the next INSERT, and returns the fence: until the oldest running transaction is at or past it,
+    /// keep polling.
+    ///
+    /// # Errors
+    ///
+    /// Keep polling.
+    pub async fn arm_bell(&self) -> Result<i64, StoreError> {
+        let arm = sqlx::query(include_str!("../../sql/arm_bell.sql"));
+        self.run("arm_bell", arm.execute(&self.pool)).await?;
+        let fence = sqlx::query_scalar(include_str!("../../sql/bell_fence.sql"));
+        self.run("bell_fence", fence.fetch_one(&self.pool)).await
+    }
+
+    /// Whether the bell is armed, and the oldest running transaction.
+    ///
+    /// # Errors
+    ///
+    /// Keep polling.
+    pub async fn bell_state(&self) -> Result<(bool, i64), StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/bell_state.sql"));
+        self.run("bell_state", query.fetch_one(&self.pool)).await
+    }
+
+    /// Says that this worker is awake.
+    ///
+    /// # Errors
+    ///
+    /// INSERTs go on ringing, which costs them a little.
+    pub async fn disarm_bell(&self) -> Result<(), StoreError> {
+        let query = sqlx::query(include_str!("../../sql/disarm_bell.sql"));
+        self.run("disarm_bell", query.execute(&self.pool))
+            .await
+            .map(drop)
+    }
+
+    /// The registered mini-programs among `appids`.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn list_sending_apps(
+        &self,
+        appids: &[String],
+    ) -> Result<Vec<SendingApp>, StoreError> {
+        let query =
+            sqlx::query_as::<_, (String, bool)>(include_str!("../../sql/list_sending_apps.sql"))
+                .bind(appids);
+        let rows = self
+            .run("list_sending_apps", query.fetch_all(&self.pool))
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(appid, has_rate)| SendingApp { appid, has_rate })
+            .collect())
+    }
+
+    /// Mini-programs that have rows but are not registered.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn list_unregistered_apps(&self) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/list_unregistered_apps.sql"));
+        self.run("list_unregistered_apps", query.fetch_all(&self.pool))
+            .await
+    }
+
+    /// Makes the monthly partitions ahead. Returns how many were made.
+    ///
+    /// # Errors
+    ///
+    /// Call it again later: they are made three months ahead.
+    pub async fn make_partitions(&self) -> Result<i32, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/make_partitions.sql"));
+        self.run("make_partitions", query.fetch_one(&self.pool))
+            .await
+    }
+
+    /// Detaches and drops partitions whose month ended `keep_months` or more ago, and forgets their dedup keys.
+    /// Returns the names of what was dropped.
+    ///
+    /// # Errors
+    ///
+    /// Call it again later.
+    pub async fn drop_old_partitions(&self, keep_months: i32) -> Result<Vec<String>, StoreError> {
+        let query =
+            sqlx::query_as::<_, (String, String)>(include_str!("../../sql/old_partitions.sql"))
+                .bind(keep_months);
+        let old = self
+            .run("old_partitions", query.fetch_all(&self.pool))
+            .await?;
+        let mut dropped = Vec::new();
+        for (parent, partition) in old {
+            // Names come quoted from the catalog. CONCURRENTLY waits for readers without making settles wait.
+            let detach = format!("alter table {parent} detach partition {partition} concurrently");
+            let detach = sqlx::query(sqlx::AssertSqlSafe(detach)).execute(&self.pool);
+            self.run("detach_partition", detach).await?;
+            let drop = sqlx::query(sqlx::AssertSqlSafe(format!("drop table {partition}")));
+            self.run("drop_partition", drop.execute(&self.pool)).await?;
+            dropped.push(partition);
+        }
+        let keys = sqlx::query(include_str!("../../sql/drop_old_keys.sql")).bind(keep_months);
+        self.run("drop_old_keys", keys.execute(&self.pool)).await?;
+        Ok(dropped)
+    }
+
+    /// The newest migration of the schema; `None`: there is no schema.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn schema_version(&self) -> Result<Option<i64>, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/schema_version.sql"));
+        match self
+            .run("schema_version", query.fetch_one(&self.pool))
+            .await
+        {
+            Err(error) if error.sqlstate().as_deref() == Some("42P01") => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Changes when the server was restarted or another was promoted.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn server_identity(&self) -> Result<String, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/server_identity.sql"));
+        self.run("server_identity", query.fetch_one(&self.pool))
+            .await
+    }
+
+    /// What the gauges show; counts stop at 10,000.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn backlog_gauges(&self) -> Result<QueueWeight, StoreError> {
+        let query =
+            sqlx::query_as::<_, (i64, i64, i64, f64)>(include_str!("../../sql/backlog_gauges.sql"));
+        let (due, doubt, paused, age) = self
+            .run("backlog_gauges", query.fetch_one(&self.pool))
+            .await?;
+        Ok(QueueWeight {
+            due_rows: due.unsigned_abs(),
+            oldest_due_age: Duration::from_secs_f64(age.max(0.0)),
+            rows_in_doubt: doubt.unsigned_abs(),
+            paused_apps: paused.unsigned_abs(),
+        })
+    }
+}
