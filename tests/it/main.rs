@@ -1,4 +1,5 @@
 //! The integration tests: one program, a file per behaviour.
 
 mod harness;
+mod kernel;
 mod postgres;

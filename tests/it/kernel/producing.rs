@@ -1,0 +1,424 @@
+//! What an INSERT may hold, and what an error says about the rest.
+
+use serde_json::{Value, json};
+
+use super::{Queue, in_secs, insert};
+
+/// Stands in for what must not reach a database log; every refused value holds or is near it.
+const SECRET_OPENID: &str = "oSecretReceiver";
+
+/// Inserts a row that must be refused; returns the error's words, all of them.
+async fn refusal(queue: &Queue, mut row: Value) -> String {
+    row.as_object_mut()
+        .unwrap()
+        .entry("openid")
+        .or_insert(json!(SECRET_OPENID));
+    let shown = row.to_string();
+    let Err(error) = insert(queue.pool(), row).await else {
+        panic!("accepted: {shown}");
+    };
+    let error = error.into_database_error().unwrap();
+    let error = error.downcast::<sqlx::postgres::PgDatabaseError>();
+    assert_eq!(error.code(), "23514", "{}", error.message());
+    [
+        Some(error.message()),
+        error.detail(),
+        error.hint(),
+        error.column(),
+        error.table(),
+        error.r#where(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join("\n")
+}
+
+/// Sorted by type; every value is one that WeChat takes.
+const FIELDS_WECHAT_TAKES: &[(&str, &str)] = &[
+    ("amount1", "¥36.00"),
+    ("amount1", "￥36"),
+    ("amount1", "36元"),
+    ("amount1", "$1234567890.50"),
+    ("car_number1", "粤B12345"),
+    ("car_number1", "粤BD12345"),
+    ("car_number1", "粤B1234学"),
+    ("character_string1", "SO-20260042"),
+    ("character_string1", "12345678901234567890123456789012"),
+    ("const1", "审核通过"),
+    ("date1", "2026年11月22日"),
+    ("date1", "2026年11月"),
+    ("date1", "11月22日"),
+    ("date1", "2026-11-22"),
+    ("date1", "2026/11/22"),
+    ("date1", "2026.11.22"),
+    ("date1", "2026-11"),
+    ("date1", "11-22"),
+    ("date1", "2026-11-22 15:01:30"),
+    ("date1", "2026-11-22 08:00~12:00"),
+    ("date1", "2026-11-22 08:00~2026-11-23 12:00"),
+    ("date1", "2026年11月22日~2026年11月24日"),
+    ("enum1", "待付款"),
+    ("enum_string1", "离线"),
+    ("letter1", "ABC"),
+    ("letter1", "abcdefghijklmnopqrstuvwxyzABCDEF"),
+    ("name1", "王小明"),
+    ("name1", "一二三四五六七八九十"),
+    ("name1", "Maria da Silva-Souza"),
+    ("number1", "12.50"),
+    ("number1", "12345678901234567890123456789012"),
+    ("phone_number1", "+86-0755-12345678"),
+    ("phone_number12", "13800138000"),
+    ("phrase1", "待取餐"),
+    ("phrase1", "一二三四五"),
+    ("short_thing1", "十个字以内"),
+    ("site1", "深圳湾体育中心"),
+    ("symbol1", "★★★★★"),
+    ("thing1", "手冲咖啡两杯"),
+    ("thing10", "一二三四五六七八九十一二三四五六七八九十"),
+    ("thing1", "Ünïcode, 数字 42 & 🎉"),
+    ("thing1", "无"),
+    ("thing1", "-"),
+    ("time1", "15:01"),
+    ("time1", "15:01:59"),
+    ("time1", "2026年11月22日 15:01"),
+    ("time1", "2026-11-22 15:01:30"),
+    ("time1", "08:00~12:00"),
+];
+
+/// The field, what WeChat answers 47003 to, and a part of the rule that the message must name.
+const FIELDS_WECHAT_REFUSES: &[(&str, &str, &str)] = &[
+    ("amount1", "¥36.00 once", "currency sign"),
+    ("amount1", "12345678901", "10 digits"),
+    ("amount1", "-36", "currency sign"),
+    ("car_number1", "粤B123456学", "8 letters"),
+    ("car_number1", "粤B1学345", "8 letters"),
+    ("character_string1", "订单SO-2026", "no Chinese"),
+    (
+        "character_string1",
+        "123456789012345678901234567890123",
+        "32 characters",
+    ),
+    ("date1", "2026-11-22 08~12", "a date such as"),
+    ("date1", "2026-13-01", "a date such as"),
+    ("date1", "2026-11-22T15:01:30Z", "a date such as"),
+    ("date1", "tomorrow night", "a date such as"),
+    (
+        "enum_string1",
+        "一二三四五六七八九十一二三四五六七八九十一",
+        "20 characters",
+    ),
+    ("letter1", "ABC1", "letters"),
+    ("letter1", "abcdefghijklmnopqrstuvwxyzABCDEFG", "32 letters"),
+    ("name1", "王小明2", "no digits"),
+    ("name1", "一二三四五六七八九十一", "10 characters"),
+    ("name1", "Maximiliana Featherstone", "20 Latin"),
+    ("number1", "12.50元", "digits"),
+    ("number1", "1,000", "digits"),
+    ("number1", "-1", "digits"),
+    ("number1", "123456789012345678901234567890123", "32 digits"),
+    ("phone_number1", "+86-0755-12345678-01", "17 digits"),
+    ("phone_number1", "电话13800138000", "17 digits"),
+    ("phrase1", "待取餐2", "Chinese characters"),
+    ("phrase1", "一二三四五六", "5 Chinese"),
+    ("short_thing1", "一二三四五六七八九十一", "10 characters"),
+    ("symbol1", "★★★★★★", "5 symbols"),
+    ("symbol1", "★a", "5 symbols"),
+    (
+        "thing1",
+        "一二三四五六七八九十一二三四五六七八九十一",
+        "20 characters",
+    ),
+    ("thing1", "two\nlines", "control characters"),
+    ("thing1", "a tab\there", "control characters"),
+    ("thing1", "a bell\u{7}", "control characters"),
+    ("thing1", "", "is empty"),
+    ("thing1", " \u{3000} ", "is empty"),
+    ("time1", "24:00", "24-hour"),
+    ("time1", "3 pm sharp", "24-hour"),
+    ("time1", "2026-11-22T15:01:30+08:00", "24-hour"),
+];
+
+#[tokio::test]
+async fn fields_that_wechat_takes_are_stored_in_both_forms() {
+    let queue = Queue::new().await;
+    for (field, value) in FIELDS_WECHAT_TAKES {
+        for data in [json!({*field: {"value": value}}), json!({*field: value})] {
+            let stored = insert(queue.pool(), json!({"data": data})).await;
+            assert!(stored.is_ok(), "{field} {value}: {}", stored.unwrap_err());
+        }
+    }
+    queue
+        .enqueue(json!({"data": {"number1": 12.5, "thing2": {"value": 3}}}))
+        .await;
+}
+
+#[tokio::test]
+async fn fields_that_wechat_refuses_are_refused_by_name_and_rule_without_their_value() {
+    let queue = Queue::new().await;
+    for (field, value, rule) in FIELDS_WECHAT_REFUSES {
+        for data in [
+            json!({*field: {"value": value}}),
+            json!({"thing9": "fine", *field: value}),
+        ] {
+            let words = refusal(&queue, json!({"data": data, "dedup_key": "secret-key"})).await;
+            assert!(words.contains("pending_notifications.data: "), "{words}");
+            assert!(
+                words.contains(field) && words.contains(rule),
+                "{field} {value:?}: {words}"
+            );
+            for secret in [value.trim(), SECRET_OPENID, "secret-key", "fine"] {
+                let kept = secret.chars().count() < 3 || !words.contains(secret);
+                assert!(kept, "{secret:?} is in: {words}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn data_of_a_wrong_shape_is_refused() {
+    let queue = Queue::new().await;
+    let cases = [
+        (json!([]), "JSON object"),
+        (json!("{\"thing1\": \"x\"}"), "JSON object"),
+        (json!(7), "JSON object"),
+        (json!({}), "only a held row"),
+        (json!({"thing": "x"}), "field name"),
+        (json!({"thing1x": "x"}), "field name"),
+        (json!({"": "x"}), "field name"),
+        (json!({"thing1": null}), "needs text"),
+        (json!({"thing1": true}), "needs text"),
+        (json!({"thing1": {}}), "needs text"),
+        (json!({"thing1": {"value": null}}), "needs text"),
+        (json!({"thing1": {"value": ["x"]}}), "needs text"),
+        (json!({"thing1": ["x"]}), "needs text"),
+        (json!({"thing1": "x".repeat(5000)}), "4096"),
+    ];
+    for (data, rule) in cases {
+        let words = refusal(&queue, json!({"data": data})).await;
+        assert!(
+            words.contains(rule) && words.contains("data"),
+            "{data}: {words}"
+        );
+        assert!(!words.contains(SECRET_OPENID), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn columns_outside_their_rules_are_refused_by_name_without_their_value() {
+    let queue = Queue::new().await;
+    let long = "secret".repeat(200);
+    let cases = [
+        ("appid", json!(null)),
+        ("appid", json!("")),
+        ("appid", json!("secret".repeat(11))),
+        ("openid", json!(null)),
+        ("openid", json!("")),
+        ("openid", json!("secret".repeat(22))),
+        ("template_id", json!(null)),
+        ("template_id", json!("")),
+        ("template_id", json!(long)),
+        ("kind", json!("secret")),
+        ("kind", json!("device")),
+        ("lane", json!(-1)),
+        ("lane", json!(3)),
+        ("attempts_max", json!(0)),
+        ("attempts_max", json!(101)),
+        ("on_doubt", json!("secret")),
+        ("miniprogram_state", json!("secret")),
+        ("lang", json!("secret")),
+        ("page", json!("/secret/leading/slash")),
+        ("page", json!("")),
+        ("page", json!(long)),
+        ("send_at", json!("infinity")),
+        ("send_at", json!("-infinity")),
+        ("send_at", json!("2200-01-01T00:00:00Z")),
+        ("send_at", json!("1999-12-31T23:59:59Z")),
+        ("expire_at", json!("infinity")),
+        ("expire_at", json!("-infinity")),
+        ("expire_at", json!("294276-01-01T00:00:00Z")),
+        ("expire_at", json!("0044-03-15T00:00:00Z BC")),
+        ("created_at", json!("infinity")),
+        ("dedup_key", json!("")),
+        ("dedup_key", json!(long)),
+        ("business_ref", json!("")),
+        ("business_ref", json!(long)),
+        ("extra", json!({"secret": "x".repeat(5000)})),
+    ];
+    for (column, value) in cases {
+        let words = refusal(&queue, json!({column: value})).await;
+        assert!(
+            words.contains(&format!("pending_notifications.{column}: ")),
+            "{column} {value}: {words}"
+        );
+        for secret in ["secret", SECRET_OPENID] {
+            assert!(!words.contains(secret), "{column} {value}: {words}");
+        }
+    }
+}
+
+/// The trigger speaks first, so that no CHECK prints a row; the CHECKs stand behind it for everyone else.
+#[tokio::test]
+async fn every_check_refuses_what_it_is_named_after() {
+    let queue = Queue::new().await;
+    let id = queue.enqueue(json!({})).await;
+    let held = queue.enqueue(json!({"held": true})).await;
+    let cases = [
+        ("kind_is_known", id, "kind = 'device'"),
+        (
+            "miniprogram_state_is_known",
+            id,
+            "miniprogram_state = 'beta'",
+        ),
+        ("lang_is_known", id, "lang = 'fr_FR'"),
+        ("lane_is_0_to_2", id, "lane = 3"),
+        ("on_doubt_is_known", id, "on_doubt = 'wait'"),
+        ("attempts_max_is_1_to_100", id, "attempts_max = 0"),
+        ("attempts_are_counted", id, "attempts = -1"),
+        ("attempts_are_counted", id, "rescues = -1"),
+        ("waiting_for_is_known", id, "waiting_for = 'godot'"),
+        ("only_held_rows_wait_forever", id, "due = 'infinity'"),
+        (
+            "due_is_not_past_expire_at",
+            id,
+            "expire_at = due - interval '1 s'",
+        ),
+        (
+            "held_rows_are_not_in_doubt",
+            held,
+            "in_doubt_since = now(), attempts = 1",
+        ),
+        (
+            "doubt_has_a_beginning",
+            id,
+            "waiting_for = 'doubt', attempts = 1",
+        ),
+        ("doubt_follows_an_attempt", id, "in_doubt_since = now()"),
+    ];
+    let mut transaction = queue.pool().begin().await.unwrap();
+    super::run(
+        &mut *transaction,
+        "alter table pending_notifications disable trigger user",
+    )
+    .await;
+    for (constraint, id, change) in &cases {
+        super::run(&mut *transaction, "savepoint before_it").await;
+        let statement = format!("update pending_notifications set {change} where id = {id}");
+        let error = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&mut *transaction)
+            .await
+            .unwrap_err();
+        let error = error.into_database_error().unwrap();
+        assert_eq!(error.constraint(), Some(*constraint), "{change}: {error}");
+        super::run(&mut *transaction, "rollback to before_it").await;
+    }
+    let unproved: Vec<String> = sqlx::query_scalar(
+        "select conname::text from pg_constraint
+         where conrelid = 'pending_notifications'::regclass and contype = 'c' and conname <> all ($1)",
+    )
+    .bind(cases.iter().map(|case| case.0).collect::<Vec<_>>())
+    .fetch_all(&mut *transaction)
+    .await
+    .unwrap();
+    assert_eq!(
+        unproved,
+        Vec::<String>::new(),
+        "a CHECK without a case here"
+    );
+}
+
+#[tokio::test]
+async fn what_object_mappers_write_as_null_takes_its_default() {
+    let queue = Queue::new().await;
+    let id = queue
+        .enqueue(json!({"kind": null, "miniprogram_state": null, "lang": null, "held": null, "lane": null, "send_at": null,
+                        "on_doubt": null, "attempts_max": null, "created_at": null, "expire_at": null, "dedup_key": null}))
+        .await;
+    let lease = queue.lease("worker").await.unwrap();
+    assert_eq!(lease.ids, [id]);
+}
+
+#[tokio::test]
+async fn what_a_producer_writes_into_our_columns_is_overwritten() {
+    let queue = Queue::new().await;
+    let id = queue
+        .enqueue(json!({"due": "2150-01-01T00:00:00Z", "waiting_for": "retry", "attempts": 7, "rescues": 2, "last_lease": 9,
+                        "in_doubt_since": in_secs(-60), "last_errmsg": "old", "producer": "somebody"}))
+        .await;
+    let row = queue.pending(id).await;
+    assert_eq!((row.attempts, row.rescues, row.last_lease), (0, 0, None));
+    assert_eq!(
+        (row.waiting_for, row.in_doubt_since, row.last_errmsg),
+        (None, None, None)
+    );
+    assert_eq!(queue.lease("worker").await.unwrap().ids, [id]);
+}
+
+#[tokio::test]
+async fn a_row_is_due_at_its_time_and_not_past_its_end() {
+    let queue = Queue::new().await;
+    let later = queue.enqueue(json!({"send_at": in_secs(600)})).await;
+    let held = queue.enqueue(json!({"held": true, "data": {}})).await;
+    let held_till = queue
+        .enqueue(json!({"held": true, "expire_at": in_secs(900)}))
+        .await;
+    let ends_first = queue
+        .enqueue(json!({"send_at": in_secs(600), "expire_at": in_secs(300)}))
+        .await;
+
+    assert!(queue.lease("worker").await.is_none());
+    let wait = async |id| {
+        queue
+            .pending(id)
+            .await
+            .due
+            .map(|due| (due - chrono::Utc::now()).num_seconds())
+    };
+    assert!(matches!(wait(later).await, Some(590..=600)));
+    assert_eq!(wait(held).await, None);
+    assert!(matches!(wait(held_till).await, Some(890..=900)));
+    assert!(matches!(wait(ends_first).await, Some(290..=300)));
+}
+
+#[tokio::test]
+async fn a_reschedule_is_checked_like_an_insert() {
+    let queue = Queue::new().await;
+    let id = queue.enqueue(json!({})).await;
+    for change in [
+        "send_at = 'infinity'",
+        "expire_at = '-infinity'",
+        "data = '{\"phrase1\": \"secret\"}'",
+        "page = '/secret'",
+        "openid = null",
+    ] {
+        let statement = format!("update pending_notifications set {change} where id = {id}");
+        let error = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(queue.pool())
+            .await
+            .unwrap_err();
+        let column = change.split(' ').next().unwrap();
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("pending_notifications.{column}: ")),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn truncate_is_refused() {
+    let queue = Queue::new().await;
+    queue.enqueue(json!({})).await;
+    let error = sqlx::query("truncate pending_notifications")
+        .execute(queue.pool())
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("TRUNCATE would lose notifications"),
+        "{error}"
+    );
+}
