@@ -93,7 +93,7 @@ pub enum Action {
         #[serde(default)]
         after_credit: bool,
     },
-    /// Announces the whole reply, sends half of it and resets the connection.
+    /// Announces the whole reply, sends half of it and closes the connection.
     CutBody {
         /// See [`Action`].
         #[serde(default)]

@@ -163,7 +163,11 @@ impl<'a> Visit<'a> {
     }
 
     fn judge(&mut self) {
-        self.reply = Some(self.shared.lock().judge(self.inquiry, &self.arrived));
+        let reply = self.shared.lock().judge(self.inquiry, &self.arrived);
+        if reply.msgid.is_some() {
+            self.shared.moved.notify_waiters();
+        }
+        self.reply = Some(reply);
     }
 
     /// Answers with an errcode of the script's choosing.

@@ -536,3 +536,50 @@ fn token_reply(issued: &Issued) -> Reply {
         r#"{{"access_token":"{access_token}","expires_in":{expires_in}}}"#
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use hyper::Method;
+
+    use super::*;
+
+    /// Asks for `count` tokens at one moment and gives the bodies of the last two answers.
+    fn last_two_of(
+        count: usize,
+        api: Api,
+        method: &Method,
+        query: &str,
+        body: &[u8],
+    ) -> [String; 2] {
+        let mut state = State::new(SimulateOptions::default());
+        let caller = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let inquiry = Inquiry::read(api, method, query, body, caller);
+        let mut last = [String::new(), String::new()];
+        for _ in 0..count {
+            let arrived = state.arrive(&inquiry);
+            let reply = state.judge(&inquiry, &arrived);
+            last.rotate_left(1);
+            last[1] = String::from_utf8_lossy(&reply.body).into_owned();
+        }
+        last
+    }
+
+    #[test]
+    fn the_2001st_plain_token_of_a_day_is_refused() {
+        let query = "grant_type=client_credential&appid=wx1&secret=s";
+        let [last, refused] = last_two_of(2_001, Api::Token, &Method::GET, query, b"");
+        assert!(last.contains("access_token"), "{last}");
+        assert!(refused.contains(r#""errcode":45009"#), "{refused}");
+    }
+
+    #[test]
+    fn more_than_10000_stable_tokens_a_minute_are_refused() {
+        // Twice the quota, and one: whatever minute boundary falls in between, the last is over it.
+        let body = br#"{"grant_type":"client_credential","appid":"wx1","secret":"s"}"#;
+        let [last, refused] = last_two_of(20_001, Api::StableToken, &Method::POST, "", body);
+        assert!(last.contains("45011"), "{last}");
+        assert!(refused.contains("reach limit, must slower"), "{refused}");
+    }
+}

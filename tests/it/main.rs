@@ -3,3 +3,4 @@
 mod harness;
 mod kernel;
 mod postgres;
+mod simulate;
