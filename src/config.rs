@@ -321,20 +321,25 @@ pub struct LogSettings {
 }
 
 impl LogSettings {
-    /// Reads only `WXNOTIFY_LOG` and `WXNOTIFY_LOG_FORMAT`.
+    /// Reads only `WXNOTIFY_LOG`, whose default is `default_filter` here, and `WXNOTIFY_LOG_FORMAT`.
     ///
     /// # Errors
     ///
     /// One of them is malformed, or the file cannot be read.
-    pub fn load(sources: &Sources) -> Result<Self, BadSettings> {
+    pub fn load(sources: &Sources, default_filter: &str) -> Result<Self, BadSettings> {
         let mut loader = Loader::gather(sources);
+        // Other settings are none of such a command's business, only whether the file can be read.
         loader.bad.retain(|bad| bad.name.starts_with("--config"));
+        let default = Given {
+            text: default_filter.to_owned(),
+            source: "default".to_owned(),
+        };
+        loader.given.entry("WXNOTIFY_LOG").or_insert(default);
         let mut values = BTreeMap::new();
-        for setting in SETTINGS
-            .iter()
-            .filter(|setting| setting.name.starts_with("WXNOTIFY_LOG"))
-        {
-            loader.check(setting, &mut values);
+        for setting in SETTINGS {
+            if setting.name.starts_with("WXNOTIFY_LOG") {
+                loader.check(setting, &mut values);
+            }
         }
         loader.finish()?;
         Ok(Settings {

@@ -1,3 +1,7 @@
 //! The `wxnotify` program: parse the command line and dispatch.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wxnotify::cli::main()
+}

@@ -4,6 +4,7 @@
 //! with its unit and labels; each is recorded through one function here and nowhere else. No label and no
 //! log line ever holds an openid, a token, a secret or a message's text.
 
+use std::any::Any;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
@@ -374,9 +375,25 @@ pub fn start_log(settings: &LogSettings) {
     std::panic::set_hook(Box::new(report_panic));
 }
 
+/// Whether a panic only says that nobody reads our standard output any more, as under `| head`.
+#[must_use]
+pub fn is_closed_output(panic: &(dyn Any + Send)) -> bool {
+    panic
+        .downcast_ref::<String>()
+        .is_some_and(|message| is_closed_output_message(message))
+}
+
+fn is_closed_output_message(message: &str) -> bool {
+    message.starts_with("failed printing to stdout: Broken pipe")
+}
+
 /// Logs where a panic happened. Its message is shown only if it is a literal of the source: one built at
 /// run time may quote a row.
 fn report_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload().downcast_ref::<String>();
+    if message.is_some_and(|message| is_closed_output_message(message)) {
+        return;
+    }
     counter!(PANICS).increment(1);
     let message = panic
         .payload()

@@ -1,0 +1,366 @@
+//! The command line: every command, what they share, and what the exit codes mean.
+//!
+//! A command's own arguments and its `run` live in its module; this one lists them, loads the settings,
+//! starts the log, dispatches, and turns an error into words and an [`Exit`] code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Arg, ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
+use sqlx::migrate::Migrate;
+use sqlx::{Connection, PgConnection};
+
+use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
+use crate::postgres;
+use crate::store::MIGRATOR;
+use crate::telemetry;
+
+/// What the program's exit code tells. Above 64 they follow `sysexits.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done as asked.
+    Done = 0,
+    /// Not done: the message says what is wrong and what to do next.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// Settings are wrong; all of them are listed and nothing was started.
+    BadSettings = 64,
+    /// The database (or the throwaway Postgres) is out of reach or not migrated.
+    Unavailable = 69,
+    /// A fault of the program itself.
+    Internal = 70,
+    /// Stopped before all was finished; what remains is safe in the database, so start again.
+    Temporary = 75,
+}
+
+impl Exit {
+    /// Each code with its meaning, for `--help` and the documentation.
+    pub const MEANINGS: [(Self, &'static str); 7] = [
+        (Self::Done, "done as asked"),
+        (
+            Self::Failed,
+            "not done; the message says why and what to do next",
+        ),
+        (Self::Usage, "the command line is wrong"),
+        (
+            Self::BadSettings,
+            "settings are wrong; all are listed, nothing was started",
+        ),
+        (
+            Self::Unavailable,
+            "the database is out of reach or not migrated",
+        ),
+        (Self::Internal, "a fault of the program itself"),
+        (
+            Self::Temporary,
+            "stopped before all was finished; nothing is lost, start again",
+        ),
+    ];
+
+    /// The code that `error`, or whatever caused it, stands for.
+    #[must_use]
+    pub fn of_error(error: &anyhow::Error) -> Self {
+        error
+            .chain()
+            .find_map(Self::of_cause)
+            .unwrap_or(Self::Failed)
+    }
+
+    fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if cause.is::<BadSettings>() {
+            return Some(Self::BadSettings);
+        }
+        if cause.is::<postgres::PostgresError>() {
+            return Some(Self::Unavailable);
+        }
+        match cause.downcast_ref::<sqlx::Error>()? {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Some(Self::Unavailable),
+            sqlx::Error::Database(refusal) => refusal
+                .code()
+                .filter(|code| means_unavailable(code))
+                .map(|_| Self::Unavailable),
+            _ => None,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Whether an SQLSTATE says that the database cannot serve us: connection, authorization, no such
+/// database, resources, shutdown, or a schema that lacks our objects.
+fn means_unavailable(sqlstate: &str) -> bool {
+    let class = sqlstate.get(..2).unwrap_or_default();
+    matches!(class, "08" | "28" | "3D" | "53" | "57") || matches!(sqlstate, "42P01" | "42883")
+}
+
+/// How a command prints its results.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// JSON on standard output instead of text for people.
+    pub json: bool,
+    /// Colour in text for people.
+    pub color: bool,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// A durable notification queue worker for WeChat mini-program subscription messages.
+///
+/// Business systems INSERT a row into pending_notifications; `wxnotify run` sends it through WeChat and
+/// records what happened. `wxnotify demo` shows it all on a bare machine.
+#[derive(Debug, Parser)]
+#[command(name = "wxnotify", version, max_term_width = 100, after_help = exit_codes_help())]
+struct Cli {
+    /// A TOML file of settings; environment variables and flags win over it [env: WXNOTIFY_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print results and errors as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Colour the output
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
+    #[command(flatten)]
+    settings: SettingFlags<true>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create or update the tables and functions in the database
+    Migrate,
+    /// Run a command with DATABASE_URL set to a throwaway Postgres
+    Postgres(postgres::Args),
+}
+
+fn exit_codes_help() -> String {
+    let lines = Exit::MEANINGS.map(|(exit, meaning)| format!("{:>4}  {meaning}", exit as u8));
+    format!("Exit codes:\n{}", lines.join("\n"))
+}
+
+/// Flags made from the table of settings: with `GLOBAL`, those every command takes, else the worker's.
+#[derive(Debug, Clone, Default)]
+pub struct SettingFlags<const GLOBAL: bool>(BTreeMap<String, String>);
+
+impl<const GLOBAL: bool> SettingFlags<GLOBAL> {
+    fn settings() -> impl Iterator<Item = &'static Setting> {
+        let global = |setting: &Setting| {
+            matches!(
+                setting.name,
+                "DATABASE_URL" | "WXNOTIFY_LOG" | "WXNOTIFY_LOG_FORMAT"
+            )
+        };
+        SETTINGS
+            .iter()
+            .filter(move |setting| global(setting) == GLOBAL)
+    }
+}
+
+impl<const GLOBAL: bool> clap::Args for SettingFlags<GLOBAL> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Self::settings().fold(command, |command, setting| {
+            let default = setting
+                .default
+                .map(|default| format!(" [default: {default}]"))
+                .unwrap_or_default();
+            let flag = Arg::new(setting.name)
+                .long(setting.flag())
+                .value_name(
+                    setting
+                        .unit
+                        .to_uppercase()
+                        .replace([' ', ','], "-")
+                        .replace("--", "-"),
+                )
+                .help(format!("{} [env: {}]{default}", setting.help, setting.name))
+                .help_heading("Settings")
+                .allow_hyphen_values(true)
+                .global(GLOBAL);
+            command.arg(flag)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<const GLOBAL: bool> FromArgMatches for SettingFlags<GLOBAL> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = Self::settings().filter_map(|setting| {
+            let value = matches.get_one::<String>(setting.name)?;
+            Some((setting.name.to_owned(), value.clone()))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.extend(Self::from_arg_matches(matches)?.0);
+        Ok(())
+    }
+}
+
+/// Runs the program with the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(std::env::args_os()) {
+        Ok(cli) => cli,
+        // Help and version come this way too, with code 0.
+        Err(error) => error.exit(),
+    };
+    let json = cli.json;
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return report(
+                &anyhow::Error::from(error).context("the async runtime did not start"),
+                json,
+            );
+        }
+    };
+    // Nothing of what unwound is used again.
+    match catch_unwind(AssertUnwindSafe(|| runtime.block_on(dispatch(cli)))) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => report(&error, json),
+        Err(panic) if telemetry::is_closed_output(&*panic) => Exit::Done.into(),
+        Err(_) => Exit::Internal.into(),
+    }
+}
+
+/// Says on standard error what went wrong.
+fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    let exit = Exit::of_error(error);
+    let is_closed_output = error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+    if is_closed_output {
+        return Exit::Done.into();
+    }
+    if json {
+        let bad_settings = error
+            .downcast_ref::<BadSettings>()
+            .map(|bad| &bad.bad_settings);
+        let message = format!("{error:#}");
+        eprintln!(
+            "{}",
+            serde_json::json!({ "error": message, "exit_code": exit as u8, "bad_settings": bad_settings })
+        );
+    } else {
+        eprintln!("wxnotify: {error:#}");
+    }
+    exit.into()
+}
+
+impl Cli {
+    fn sources(&self) -> Sources {
+        let mut sources = Sources::of_process();
+        sources.file = self.config.clone().or(sources.file);
+        sources.flags.clone_from(&self.settings.0);
+        sources
+    }
+
+    fn output(&self) -> Output {
+        let color = match self.color {
+            Color::Auto => {
+                std::io::stdout().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+            }
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Output {
+            json: self.json,
+            color,
+        }
+    }
+}
+
+/// Starts the log for a command that people watch: only what they should worry about, unless they ask.
+fn start_quiet_log(sources: &Sources) -> Result<(), BadSettings> {
+    telemetry::start_log(&LogSettings::load(sources, "warn")?);
+    Ok(())
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let sources = cli.sources();
+    let output = cli.output();
+    match cli.command {
+        Command::Migrate => {
+            let settings = Settings::load(&sources)?;
+            start_quiet_log(&sources)?;
+            migrate(&settings, output).await
+        }
+        Command::Postgres(args) => {
+            start_quiet_log(&sources)?;
+            postgres::run(args).await
+        }
+    }
+}
+
+/// Applies the migrations that the database lacks and says which those were.
+async fn migrate(settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
+    let mut connection = PgConnection::connect_with(&settings.connect_options())
+        .await
+        .context("connecting to the database")?;
+    let table = &*MIGRATOR.table_name;
+    connection.ensure_migrations_table(table).await?;
+    let before: BTreeSet<i64> = connection
+        .list_applied_migrations(table)
+        .await?
+        .into_iter()
+        .map(|applied| applied.version)
+        .collect();
+    MIGRATOR.run(&mut connection).await?;
+    connection.close().await?;
+    let applied: Vec<_> = MIGRATOR
+        .iter()
+        .filter(|migration| !before.contains(&migration.version))
+        .collect();
+    let mut out = std::io::stdout().lock();
+    if output.json {
+        let listed: Vec<_> = applied
+            .iter()
+            .map(|migration| serde_json::json!({ "version": migration.version, "description": migration.description }))
+            .collect();
+        writeln!(out, "{}", serde_json::json!({ "applied": listed }))?;
+    } else if applied.is_empty() {
+        writeln!(out, "The database is up to date.")?;
+    } else {
+        for migration in applied {
+            writeln!(
+                out,
+                "applied {:04} {}",
+                migration.version, migration.description
+            )?;
+        }
+    }
+    Ok(Exit::Done.into())
+}
