@@ -16,6 +16,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
 use crate::postgres;
+use crate::simulate;
 use crate::store::MIGRATOR;
 use crate::telemetry;
 
@@ -156,6 +157,8 @@ enum Command {
     Migrate,
     /// Run a command with DATABASE_URL set to a throwaway Postgres
     Postgres(postgres::Args),
+    /// A fake WeChat: tokens, credits, quotas, errcodes and faults, with a ledger of what happened
+    Simulate(simulate::Args),
 }
 
 fn exit_codes_help() -> String {
@@ -321,6 +324,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Postgres(args) => {
             start_quiet_log(&sources)?;
             postgres::run(args).await
+        }
+        Command::Simulate(args) => {
+            start_quiet_log(&sources)?;
+            simulate::run(args).await
         }
     }
 }

@@ -55,7 +55,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::account::{AppSpec, TemplateSpec};
-pub use self::command::{SimulateArgs, run};
+pub use self::command::{Args, run};
 pub use self::control::{Control, WaitTimedOut};
 pub use self::ledger::{Call, Counts, Ledger, PairSum, TokenFamily, TokenRecord};
 pub use self::script::{Action, Rule};

@@ -1,11 +1,11 @@
 //! `wxnotify simulate`: the fake as a program.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Args;
 
 use super::control::HELP;
 use super::{
@@ -14,9 +14,9 @@ use super::{
 
 /// A fake WeChat: tokens, credits, templates, quotas, errcodes and faults, with a ledger of what
 /// really happened.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = HELP)]
-pub struct SimulateArgs {
+pub struct Args {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8730")]
     pub listen: SocketAddr,
@@ -66,7 +66,7 @@ pub struct SimulateArgs {
     pub threads: u16,
 }
 
-impl SimulateArgs {
+impl Args {
     fn options(&self) -> SimulateOptions {
         let (registration, credits_default) = if self.strict {
             (Registration::Strict, Some(self.credits.unwrap_or(0)))
@@ -94,7 +94,7 @@ impl SimulateArgs {
 /// # Errors
 ///
 /// The address cannot be bound.
-pub async fn run(args: SimulateArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // A runtime of its own, so that a benchmark can hold the fake to one thread.
     let serving = tokio::task::spawn_blocking(move || {
         let runtime = if args.threads == 1 {
@@ -115,7 +115,7 @@ pub async fn run(args: SimulateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(args: SimulateArgs) -> anyhow::Result<()> {
+async fn serve(args: Args) -> anyhow::Result<()> {
     let fake = FakeWechat::start(args.options()).await.with_context(|| {
         format!(
             "cannot listen on {}: choose another address with --listen",
@@ -133,20 +133,22 @@ async fn serve(args: SimulateArgs) -> anyhow::Result<()> {
             args.minute_quota,
         );
     }
-    println!("{}", introduction(&fake.base_url(), args.appid.as_deref()));
+    let introduction = introduction(&fake.base_url(), args.appid.as_deref());
+    writeln!(std::io::stdout(), "{introduction}")?;
     interrupted().await?;
     fake.stop().await;
     Ok(())
 }
 
 fn introduction(base_url: &str, appid: Option<&str>) -> String {
+    let secret = appid.map_or("any", |_| "SECRET");
     let appid = appid.unwrap_or("wx1111222233334444");
     format!(
         r#"The fake WeChat listens on {base_url}
 
 Point your SDK's base URL (https://api.weixin.qq.com) at it; for wxnotify: WXNOTIFY_API_BASE={base_url}
 By hand:
-  curl -s {base_url}{STABLE_TOKEN_PATH} -d '{{"grant_type":"client_credential","appid":"{appid}","secret":"any"}}'
+  curl -s {base_url}{STABLE_TOKEN_PATH} -d '{{"grant_type":"client_credential","appid":"{appid}","secret":"{secret}"}}'
   curl -s '{base_url}{SEND_PATH}?access_token=TOKEN' -d '{{"touser":"oUser1","template_id":"T1","data":{{"thing1":{{"value":"hello"}}}}}}'
   curl -s {base_url}/_control/ledger
 
