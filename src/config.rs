@@ -1133,13 +1133,15 @@ fn shorten(text: &str) -> String {
     }
 }
 
-fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+fn did_you_mean<'a>(name: &'a str, known: impl Iterator<Item = &'a str>) -> String {
     let known: BTreeSet<&str> = known.collect();
+    // The prefix that all share would make everything look alike.
+    let bare = |name: &'a str| name.strip_prefix(PREFIX).unwrap_or(name);
     let nearest = known
         .iter()
         .map(|candidate| {
             (
-                strsim::normalized_damerau_levenshtein(name, candidate),
+                strsim::normalized_damerau_levenshtein(bare(name), bare(candidate)),
                 *candidate,
             )
         })

@@ -116,14 +116,28 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// A fresh copy of the template, with a pool of at most 20 connections made as they are needed.
     pub async fn new() -> Self {
+        Self::create(true).await
+    }
+
+    /// A database without our schema.
+    pub async fn empty() -> Self {
+        Self::create(false).await
+    }
+
+    async fn create(migrated: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("wxnotify_test_{}_{count}", std::process::id());
         let server = tokio::task::spawn_blocking(|| &*SERVER).await.unwrap();
+        let template = if migrated {
+            server.template.as_str()
+        } else {
+            "template1"
+        };
         let mut connection = PgConnection::connect(&server.url).await.unwrap();
         run(
             &mut connection,
-            format!("create database {name} template {}", server.template),
+            format!("create database {name} template {template}"),
         )
         .await;
         connection.close().await.unwrap();
@@ -174,7 +188,6 @@ impl Drop for TestDatabase {
     }
 }
 
-#[allow(dead_code)]
 /// The built `wxnotify` program, with none of this process's settings in its environment.
 pub fn wxnotify() -> std::process::Command {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wxnotify"));

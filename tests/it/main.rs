@@ -1,7 +1,10 @@
 //! The integration tests: one program, a file per behaviour.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod cli;
+mod config;
 mod harness;
+mod http;
 mod kernel;
 mod postgres;
 mod simulate;

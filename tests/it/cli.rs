@@ -1,0 +1,118 @@
+//! The program as a person meets it: exit codes, help, errors.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::{TestDatabase, wxnotify};
+
+fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    (
+        status.code(),
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
+}
+
+#[test]
+fn bad_settings_are_all_listed_and_the_program_ends_with_64() {
+    let (code, stdout, stderr) = run(wxnotify()
+        .arg("migrate")
+        .env("WXNOTIFY_LEASE_SECS", "1")
+        .env("WXNOTIFY_POLL_SECS", "soon")
+        .env("WXNOTIFY_POLLSECS", "1"));
+    assert_eq!(code, Some(64), "{stderr}");
+    assert_eq!(stdout, "");
+    for name in [
+        "DATABASE_URL",
+        "WXNOTIFY_LEASE_SECS",
+        "WXNOTIFY_POLL_SECS",
+        "WXNOTIFY_POLLSECS",
+    ] {
+        assert!(stderr.contains(name), "{name} is not in: {stderr}");
+    }
+    assert!(stderr.contains("4 settings are wrong"), "{stderr}");
+}
+
+#[test]
+fn with_json_an_error_is_one_json_object() {
+    let (code, _, stderr) = run(wxnotify().args(["migrate", "--json", "--log", "="]));
+    assert_eq!(code, Some(64));
+    let error: Value = serde_json::from_str(&stderr).unwrap();
+    assert_eq!(error["exit_code"], 64);
+    let names: Vec<&str> = error["bad_settings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bad| bad["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["DATABASE_URL", "WXNOTIFY_LOG"]);
+}
+
+#[test]
+fn help_lists_the_exit_codes_and_a_wrong_command_line_ends_with_2() {
+    let (code, help, _) = run(wxnotify().arg("--help"));
+    assert_eq!(code, Some(0));
+    for exit in ["0", "1", "2", "64", "69", "70", "75"] {
+        let listed = help
+            .lines()
+            .any(|line| line.trim_start().starts_with(&format!("{exit}  ")));
+        assert!(listed, "exit code {exit} is not in: {help}");
+    }
+    assert_eq!(run(wxnotify().arg("fly")).0, Some(2));
+    assert_eq!(run(&mut wxnotify()).0, Some(2));
+}
+
+#[test]
+fn a_database_out_of_reach_ends_with_69_and_without_its_password() {
+    // Port 1 on loopback: nothing listens there.
+    let url = "postgres://notifier:hunter2@127.0.0.1:1/x";
+    let (code, _, stderr) = run(wxnotify().arg("migrate").env("DATABASE_URL", url));
+    assert_eq!(code, Some(69), "{stderr}");
+    assert!(stderr.contains("connecting to the database"), "{stderr}");
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+#[tokio::test]
+async fn migrate_applies_each_migration_once_and_says_so() {
+    let database = TestDatabase::empty().await;
+    let migrate = || {
+        let (code, stdout, stderr) = run(wxnotify()
+            .args(["migrate", "--json"])
+            .env("DATABASE_URL", database.url()));
+        assert_eq!(code, Some(0), "{stderr}");
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        report["applied"].as_array().unwrap().len()
+    };
+    let count = wxnotify::store::MIGRATOR.iter().count();
+    assert_eq!(migrate(), count);
+    assert_eq!(migrate(), 0);
+}
+
+#[tokio::test]
+async fn settings_come_from_a_file_and_a_flag_too() {
+    let database = TestDatabase::empty().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        format!("database_url = {:?}\n", database.url()),
+    )
+    .unwrap();
+    let mut by_config = wxnotify();
+    by_config.arg("migrate").arg("--config").arg(file.path());
+    assert_eq!(run(&mut by_config).0, Some(0));
+    let mut by_variable = wxnotify();
+    by_variable
+        .arg("migrate")
+        .env("WXNOTIFY_CONFIG", file.path());
+    assert_eq!(run(&mut by_variable).0, Some(0));
+    assert_eq!(
+        run(wxnotify().args(["migrate", "--database-url", database.url()])).0,
+        Some(0)
+    );
+}
