@@ -15,6 +15,7 @@ use sqlx::migrate::Migrate;
 use sqlx::{Connection, PgConnection};
 
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
+use crate::operate;
 use crate::postgres;
 use crate::simulate;
 use crate::store::MIGRATOR;
@@ -30,6 +31,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
+    /// Done in part, or nothing was found: the output says what was left and why.
+    InPart = 3,
     /// Settings are wrong; all of them are listed and nothing was started.
     BadSettings = 64,
     /// The database (or the throwaway Postgres) is out of reach or not migrated.
@@ -42,13 +45,17 @@ pub enum Exit {
 
 impl Exit {
     /// Each code with its meaning, for `--help` and the documentation.
-    pub const MEANINGS: [(Self, &'static str); 7] = [
+    pub const MEANINGS: [(Self, &'static str); 8] = [
         (Self::Done, "done as asked"),
         (
             Self::Failed,
             "not done; the message says why and what to do next",
         ),
         (Self::Usage, "the command line is wrong"),
+        (
+            Self::InPart,
+            "done in part, or nothing found; the output says what was left",
+        ),
         (
             Self::BadSettings,
             "settings are wrong; all are listed, nothing was started",
@@ -76,6 +83,9 @@ impl Exit {
     fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
         if cause.is::<BadSettings>() {
             return Some(Self::BadSettings);
+        }
+        if let Some(error) = cause.downcast_ref::<operate::OperateError>() {
+            return Some(error.exit);
         }
         if cause.is::<postgres::PostgresError>() {
             return Some(Self::Unavailable);
@@ -159,6 +169,8 @@ enum Command {
     Postgres(postgres::Args),
     /// A fake WeChat: tokens, credits, quotas, errcodes and faults, with a ledger of what happened
     Simulate(simulate::Args),
+    #[command(flatten)]
+    Operate(operate::OperateCommand),
 }
 
 fn exit_codes_help() -> String {
@@ -328,6 +340,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Simulate(args) => {
             start_quiet_log(&sources)?;
             simulate::run(args).await
+        }
+        Command::Operate(command) => {
+            let settings = Settings::load(&sources)?;
+            start_quiet_log(&sources)?;
+            operate::run(command, &settings, output).await
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod delivery;
 pub mod http;
 pub mod notification;
+pub mod operate;
 pub mod postgres;
 pub mod retry;
 pub mod simulate;

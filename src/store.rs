@@ -7,6 +7,7 @@
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
+pub mod operators;
 mod upkeep;
 
 use std::future::Future;

@@ -1,0 +1,2 @@
+-- $3 until (null: until an operator resumes it)
+select pause_template_by_operator($1, $2, $3, $4, $5)

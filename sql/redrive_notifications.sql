@@ -1,0 +1,2 @@
+-- $1 ids (at most 1,000), $2 send_at (null: now), $3 expire_at (null: as it was, if not past), $4 note, $5 filter for the audit row
+select id, result, new_id from redrive_notifications($1, $2, $3, $4, $5)

@@ -1,0 +1,1 @@
+select set_app_rate($1, $2, $3)

@@ -1,0 +1,1 @@
+select set_default_app($1, $2)

@@ -1,0 +1,227 @@
+//! The operators' commands: what they ask of the database and how the answer is shown.
+//!
+//! Every command makes a [`Report`](report::Report): a document for `--json`, text and tables for people. Commands that change
+//! notifications take a [`Selection`](selection::Selection), refuse an empty one, can be tried with `--dry-run`, change
+//! at most `--limit` rows and leave a row in `operator_actions`.
+//!
+//! They end with [`Exit::InPart`] when rows were left, because they are in flight or in doubt or more match than `--limit`, or
+//! when the notification asked for does not exist.
+//!
+//! Start at [`run`].
+
+pub mod apps;
+pub mod changes;
+pub mod looks;
+pub mod report;
+pub mod selection;
+pub mod tokens;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use crate::cli::{Exit, Output};
+use crate::config::Settings;
+use crate::store::operators::Audit;
+use crate::store::{Store, StoreError};
+
+use report::{Report, Style};
+
+/// How long a statement of an operator may take: people wait longer than workers.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The operators' commands.
+#[derive(Debug, Subcommand)]
+pub enum OperateCommand {
+    /// Register, list, pause and resume mini-programs
+    #[command(subcommand)]
+    App(apps::AppCommand),
+    /// List, pause and resume templates
+    #[command(subcommand)]
+    Template(apps::TemplateCommand),
+    /// Look at the access tokens (never at the tokens themselves)
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
+    /// One glance: backlog, doubts, failures, workers, pauses, tokens, and what to do next
+    Status(looks::StatusArgs),
+    /// What happened to one notification, why, and what happens next
+    Explain(looks::ExplainArgs),
+    /// Dead letters: notifications that could not be sent
+    Dead(looks::DeadArgs),
+    /// Notifications whose send may have arrived and whose reply was lost
+    #[command(subcommand)]
+    Doubt(changes::DoubtCommand),
+    /// Send final notifications anew, each as a new row
+    Redrive(changes::RedriveArgs),
+    /// Cancel notifications not yet sent
+    Cancel(changes::CancelArgs),
+    /// Give notifications another time
+    Reschedule(changes::RescheduleArgs),
+}
+
+/// Connects, runs the command and prints its report on standard output.
+///
+/// # Errors
+///
+/// [`OperateError`]: wrong usage, or a database that cannot be reached, lacks the schema or refuses the command. The
+/// message says what to do next.
+pub async fn run(
+    command: OperateCommand,
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let store = Store::connect_lazy(settings.connect_options(), 1, DEADLINE);
+    let result = execute(command, &store).await;
+    store.pool.close().await;
+    let report = result?;
+    let text = if output.json {
+        report.to_json()
+    } else {
+        report.to_text(Style::of_stdout(output.color))
+    };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(report.exit().into())
+}
+
+/// Runs the command and gives its report unprinted.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn execute(command: OperateCommand, store: &Store) -> anyhow::Result<Report> {
+    let outcome = match command {
+        OperateCommand::App(command) => apps::run_app(command, store).await,
+        OperateCommand::Template(command) => apps::run_template(command, store).await,
+        OperateCommand::Token(command) => tokens::run(command, store).await,
+        OperateCommand::Status(args) => looks::status(args, store).await,
+        OperateCommand::Explain(args) => looks::explain(args, store).await,
+        OperateCommand::Dead(args) => looks::dead(args, store).await,
+        OperateCommand::Doubt(command) => changes::run_doubt(command, store).await,
+        OperateCommand::Redrive(args) => changes::redrive(args, store).await,
+        OperateCommand::Cancel(args) => changes::cancel(args, store).await,
+        OperateCommand::Reschedule(args) => changes::reschedule(args, store).await,
+    };
+    outcome.map_err(with_next_step)
+}
+
+/// Why a command was not done, in words for the person at the keyboard, and the next step.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct OperateError {
+    /// Ends with a line that begins with `next:`.
+    pub message: String,
+    /// What the process ends with.
+    pub exit: Exit,
+}
+
+impl OperateError {
+    /// The command line does not say what to do; nothing was changed.
+    fn usage(message: String) -> Self {
+        Self {
+            message,
+            exit: Exit::Usage,
+        }
+    }
+}
+
+/// Adds to a database error what the person at the keyboard does about it.
+fn with_next_step(error: anyhow::Error) -> anyhow::Error {
+    let Some(failed) = error.downcast_ref::<StoreError>() else {
+        return error;
+    };
+    let (exit, message) = match failed {
+        StoreError::Deadline { .. } => (
+            Exit::Unavailable,
+            format!(
+                "{failed}\nnext: look with `wxnotify status` whether it took effect, then try again"
+            ),
+        ),
+        StoreError::Database {
+            source: sqlx::Error::Database(refused),
+            ..
+        } => explain_refusal(&**refused),
+        StoreError::Database { source, .. } => (
+            Exit::of_error(&error),
+            format!(
+                "the database did not answer: {source}\nnext: check DATABASE_URL and that Postgres is running"
+            ),
+        ),
+    };
+    OperateError { message, exit }.into()
+}
+
+/// What a refusal of the database means for an operator.
+fn explain_refusal(refused: &dyn sqlx::error::DatabaseError) -> (Exit, String) {
+    let message = refused.message();
+    let hint = refused
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+        .and_then(|refused| refused.hint());
+    match refused.code().as_deref() {
+        // undefined_table, undefined_function, undefined_column, undefined_object
+        Some("42P01" | "42883" | "42703" | "42704") => (
+            Exit::Unavailable,
+            format!(
+                "the schema is missing or older than this program: {message}\nnext: run `wxnotify migrate`"
+            ),
+        ),
+        Some("42501") => (
+            Exit::Failed,
+            format!(
+                "the database user may not do this: {message}\nnext: connect as the owner of the tables, or ask for the right"
+            ),
+        ),
+        Some("55P03") => (
+            Exit::Failed,
+            format!(
+                "a long transaction holds the table: {message}\nnext: try again when it has ended; pg_stat_activity names it"
+            ),
+        ),
+        Some(code)
+            if code.starts_with("08")
+                || code.starts_with("28")
+                || code.starts_with("3D")
+                || code.starts_with("57") =>
+        {
+            (
+                Exit::Unavailable,
+                format!(
+                    "the database cannot be used: {message}\nnext: check DATABASE_URL and that Postgres is running"
+                ),
+            )
+        }
+        _ => (
+            Exit::Failed,
+            hint.map_or_else(
+                || message.to_owned(),
+                |hint| format!("{message}\nnext: {hint}"),
+            ),
+        ),
+    }
+}
+
+/// The audit data of a command: the person at the keyboard as the operating system knows them.
+fn audit(note: Option<String>) -> Audit {
+    Audit {
+        actor: operating_system_user(),
+        note,
+    }
+}
+
+#[cfg(unix)]
+fn operating_system_user() -> String {
+    // Behind sudo the person is the one who called it.
+    std::env::var("SUDO_USER").ok().unwrap_or_else(|| {
+        let uid = nix::unistd::getuid();
+        match nix::unistd::User::from_uid(uid) {
+            Ok(Some(user)) => user.name,
+            _ => format!("uid {uid}"),
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn operating_system_user() -> String {
+    std::env::var("USERNAME").unwrap_or_default()
+}

@@ -1,0 +1,485 @@
+//! `wxnotify app` and `wxnotify template`: registering, pausing and resuming.
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::report::{Report, Table, Tone, cell, moment, optional};
+use super::selection::parse_time;
+use super::{OperateError, audit};
+use crate::store::Store;
+use crate::store::operators::BATCH_ROWS;
+
+/// Commands on mini-programs.
+#[derive(Debug, Subcommand)]
+pub enum AppCommand {
+    /// Register a mini-program, or change its name and rate; rows that waited for it start
+    Add {
+        /// WeChat's appid
+        appid: String,
+        /// A name for people
+        #[arg(long)]
+        name: Option<String>,
+        /// Most sends per second of all workers together
+        #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
+        rate: Option<f32>,
+        /// Make it the default of pending_notifications.appid, so that INSERTs may leave it out
+        #[arg(long)]
+        default: bool,
+        /// Common options.
+        #[command(flatten)]
+        options: PlainChange,
+    },
+    /// List the registered mini-programs
+    List,
+    /// Send nothing more of a mini-program; what is in flight is finished
+    Pause {
+        /// WeChat's appid
+        appid: String,
+        /// How long, and why.
+        #[command(flatten)]
+        pause: PauseArgs,
+        /// Common options.
+        #[command(flatten)]
+        options: PlainChange,
+    },
+    /// End the pause of a mini-program
+    Resume {
+        /// WeChat's appid
+        appid: String,
+        /// Common options.
+        #[command(flatten)]
+        options: PlainChange,
+    },
+    /// Set or lift the limit on sends per second
+    Rate {
+        /// WeChat's appid
+        appid: String,
+        /// Sends per second of all workers together, or `none`
+        #[arg(value_name = "PER_SECOND|none")]
+        rate: RateLimit,
+        /// Common options.
+        #[command(flatten)]
+        options: PlainChange,
+    },
+}
+
+/// Commands on templates.
+#[derive(Debug, Subcommand)]
+pub enum TemplateCommand {
+    /// List the templates that are or were paused
+    List {
+        /// Only of this mini-program
+        #[arg(long)]
+        appid: Option<String>,
+    },
+    /// Let the rows of a template wait
+    Pause {
+        /// WeChat's appid
+        appid: String,
+        /// WeChat's private template id
+        template_id: String,
+        /// How long, and why.
+        #[command(flatten)]
+        pause: PauseArgs,
+        /// Common options.
+        #[command(flatten)]
+        options: PlainChange,
+    },
+    /// End the pause of a template
+    Resume {
+        /// WeChat's appid
+        appid: String,
+        /// WeChat's private template id
+        template_id: String,
+        /// Common options.
+        #[command(flatten)]
+        options: PlainChange,
+    },
+}
+
+/// Options of a change that is not about a selection of notifications.
+#[derive(Debug, Clone, Args)]
+pub struct PlainChange {
+    /// Only say what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Your reason, kept in operator_actions
+    #[arg(long)]
+    pub note: Option<String>,
+}
+
+/// How long a pause lasts, and why.
+#[derive(Debug, Clone, Args)]
+pub struct PauseArgs {
+    /// End by itself then: a time with its zone, or a span from now such as +2h; without it an operator must resume
+    #[arg(long, value_parser = parse_time)]
+    pub until: Option<DateTime<Utc>>,
+    /// Shown as the reason of every row that waits for it
+    #[arg(long, default_value = "by an operator")]
+    pub reason: String,
+}
+
+/// Sends per second, or no limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RateLimit(pub Option<f32>);
+
+impl std::str::FromStr for RateLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        parse_rate(text).map(|rate| Self(Some(rate)))
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f32, String> {
+    let rate: f32 = text
+        .parse()
+        .map_err(|_| "must be a number of sends per second, such as 100 or 0.5".to_owned())?;
+    if rate > 0.0 && rate <= 1_000_000.0 {
+        Ok(rate)
+    } else {
+        Err("must be more than 0 and at most 1000000 sends per second".to_owned())
+    }
+}
+
+pub(super) async fn run_app(command: AppCommand, store: &Store) -> anyhow::Result<Report> {
+    match command {
+        AppCommand::Add {
+            appid,
+            name,
+            rate,
+            default,
+            options,
+        } => add(store, &appid, name, rate, default, options).await,
+        AppCommand::List => list_apps(store).await,
+        AppCommand::Pause {
+            appid,
+            pause,
+            options,
+        } => {
+            need_app(store, &appid).await?;
+            if !options.dry_run {
+                store
+                    .pause_app_by_operator(&appid, pause.until, &pause.reason, &audit(options.note))
+                    .await?;
+            }
+            Ok(pause_report("app", &appid, None, &pause, options.dry_run))
+        }
+        AppCommand::Resume { appid, options } => {
+            need_app(store, &appid).await?;
+            let mut due = 0;
+            if !options.dry_run {
+                let audit = audit(options.note);
+                loop {
+                    let rows = store.resume_app(&appid, &audit).await?;
+                    due += i64::from(rows);
+                    if rows < BATCH_ROWS as i32 {
+                        break;
+                    }
+                }
+            }
+            Ok(resume_report("app", &appid, None, due, options.dry_run))
+        }
+        AppCommand::Rate {
+            appid,
+            rate: RateLimit(rate),
+            options,
+        } => {
+            need_app(store, &appid).await?;
+            if !options.dry_run {
+                store
+                    .set_app_rate(&appid, rate, &audit(options.note))
+                    .await?;
+            }
+            let mut report = Report::new(json!({
+                "action": "set_app_rate", "dry_run": options.dry_run, "appid": appid, "rate_per_second": rate,
+            }));
+            let rate = rate.map_or("without a limit".to_owned(), |rate| {
+                format!("at most {rate} a second")
+            });
+            report.line(format!("App {appid} {} {rate}.", sends(options.dry_run)));
+            Ok(report)
+        }
+    }
+}
+
+/// The tense of a change that was made, or would be.
+fn sends(dry_run: bool) -> &'static str {
+    if dry_run { "would send" } else { "sends" }
+}
+
+/// A plain word for an unregistered app, before anything is tried.
+async fn need_app(store: &Store, appid: &str) -> anyhow::Result<()> {
+    let apps = store.list_apps().await?;
+    if apps.iter().any(|app| app.appid == appid) {
+        return Ok(());
+    }
+    let known: Vec<&str> = apps.iter().map(|app| app.appid.as_str()).collect();
+    Err(OperateError::usage(format!(
+        "app {appid} is not registered; registered: {}\nnext: `wxnotify app add {appid}`",
+        if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        }
+    ))
+    .into())
+}
+
+async fn add(
+    store: &Store,
+    appid: &str,
+    name: Option<String>,
+    rate: Option<f32>,
+    default: bool,
+    options: PlainChange,
+) -> anyhow::Result<Report> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if appid.is_empty() || appid.len() > 64 || !appid.chars().all(plain) {
+        return Err(OperateError::usage(format!(
+            "appid {appid:?}: must be 1 to 64 letters, digits, _ or -\nnext: copy it from WeChat's console, such as wx0123456789abcdef"
+        ))
+        .into());
+    }
+    let known = store.list_apps().await?;
+    let mut new = !known.iter().any(|app| app.appid == appid);
+    let mut due = 0;
+    if !options.dry_run {
+        let audit = audit(options.note);
+        new = store.add_app(appid, name.as_deref(), rate, &audit).await?;
+        if default {
+            store.set_default_app(appid, &audit).await?;
+        }
+        // Rows inserted before the app was known were parked; a new app has no pause that this could end.
+        while new {
+            let rows = store.resume_app(appid, &audit).await?;
+            due += i64::from(rows);
+            if rows < BATCH_ROWS as i32 {
+                break;
+            }
+        }
+    }
+    let mut report = Report::new(json!({
+        "action": "add_app", "dry_run": options.dry_run, "appid": appid, "name": name, "rate_per_second": rate,
+        "new": new, "default": default, "rows_made_due": due,
+    }));
+    let (done, would) = if new {
+        ("registered", "would be registered")
+    } else {
+        ("updated", "would be updated")
+    };
+    report.line(format!(
+        "App {appid} {}{}.",
+        if options.dry_run { would } else { done },
+        if default {
+            ", the default of pending_notifications.appid"
+        } else {
+            ""
+        }
+    ));
+    if due > 0 {
+        report.line(format!("{due} rows that waited for it are due now."));
+    }
+    if new {
+        report.next(format!(
+            "give the workers its secret in WXNOTIFY_APPSECRET_{appid} (or its file in WXNOTIFY_APPSECRET_FILE_{appid}) and run `wxnotify run`"
+        ));
+    }
+    Ok(report)
+}
+
+async fn list_apps(store: &Store) -> anyhow::Result<Report> {
+    let apps = store.list_apps().await?;
+    let mut report = Report::new(json!({ "apps": apps }));
+    if apps.is_empty() {
+        report
+            .line("No app is registered.")
+            .next("`wxnotify app add APPID --default`");
+        return Ok(report);
+    }
+    let mut table = Table::new(&[
+        "appid", "name", "state", "rate/s#", "reason", "until", "default",
+    ]);
+    for app in &apps {
+        let (state, tone) = match (app.paused, app.probing) {
+            (true, _) => ("paused", Tone::Bad),
+            (false, true) => ("probing", Tone::Warning),
+            (false, false) => ("sends", Tone::Good),
+        };
+        table.row(vec![
+            cell(&app.appid),
+            optional(app.name.as_ref()),
+            (state.to_owned(), tone),
+            optional(app.rate_per_second),
+            optional(app.pause_reason.as_ref().filter(|_| app.paused)),
+            until(app.paused, app.paused_until),
+            cell(if app.is_default { "yes" } else { "" }),
+        ]);
+    }
+    report.table(table);
+    Ok(report)
+}
+
+fn until(paused: bool, time: Option<DateTime<Utc>>) -> (String, Tone) {
+    match (paused, time) {
+        (false, _) => cell(""),
+        (true, None) => cell("an operator resumes it"),
+        (true, time) => moment(time),
+    }
+}
+
+pub(super) async fn run_template(
+    command: TemplateCommand,
+    store: &Store,
+) -> anyhow::Result<Report> {
+    match command {
+        TemplateCommand::List { appid, .. } => list_templates(store, appid.as_deref()).await,
+        TemplateCommand::Pause {
+            appid,
+            template_id,
+            pause,
+            options,
+        } => {
+            need_app(store, &appid).await?;
+            if !options.dry_run {
+                let audit = audit(options.note);
+                store
+                    .pause_template_by_operator(
+                        &appid,
+                        &template_id,
+                        pause.until,
+                        &pause.reason,
+                        &audit,
+                    )
+                    .await?;
+            }
+            Ok(pause_report(
+                "template",
+                &appid,
+                Some(&template_id),
+                &pause,
+                options.dry_run,
+            ))
+        }
+        TemplateCommand::Resume {
+            appid,
+            template_id,
+            options,
+        } => {
+            need_app(store, &appid).await?;
+            let known = store.list_templates(Some(&appid)).await?;
+            if !known
+                .iter()
+                .any(|template| template.template_id == template_id)
+            {
+                return Err(OperateError::usage(format!(
+                    "template {template_id} of app {appid} was never paused\nnext: `wxnotify template list --appid {appid}`"
+                ))
+                .into());
+            }
+            let mut due = 0;
+            if !options.dry_run {
+                let audit = audit(options.note);
+                loop {
+                    let rows = store.resume_template(&appid, &template_id, &audit).await?;
+                    due += i64::from(rows);
+                    if rows < BATCH_ROWS as i32 {
+                        break;
+                    }
+                }
+            }
+            Ok(resume_report(
+                "template",
+                &appid,
+                Some(&template_id),
+                due,
+                options.dry_run,
+            ))
+        }
+    }
+}
+
+async fn list_templates(store: &Store, appid: Option<&str>) -> anyhow::Result<Report> {
+    let templates = store.list_templates(appid).await?;
+    let mut report = Report::new(json!({ "templates": templates }));
+    if templates.is_empty() {
+        report.line("No template was ever paused.");
+        return Ok(report);
+    }
+    let mut table = Table::new(&["appid", "template", "state", "errcode#", "reason", "until"]);
+    for template in &templates {
+        let (state, tone) = if template.paused {
+            ("paused", Tone::Bad)
+        } else {
+            ("sends", Tone::Good)
+        };
+        table.row(vec![
+            cell(&template.appid),
+            cell(&template.template_id),
+            (state.to_owned(), tone),
+            optional(template.pause_errcode.filter(|_| template.paused)),
+            optional(template.pause_reason.as_ref().filter(|_| template.paused)),
+            until(template.paused, template.paused_until),
+        ]);
+    }
+    report.table(table);
+    Ok(report)
+}
+
+/// `app wx1` or `template T of app wx1`.
+fn called(appid: &str, template_id: Option<&str>) -> String {
+    match template_id {
+        None => format!("App {appid}"),
+        Some(template_id) => format!("Template {template_id} of app {appid}"),
+    }
+}
+
+fn pause_report(
+    what: &str,
+    appid: &str,
+    template_id: Option<&str>,
+    pause: &PauseArgs,
+    dry_run: bool,
+) -> Report {
+    let mut report = Report::new(json!({
+        "action": format!("pause_{what}"), "dry_run": dry_run, "appid": appid, "template_id": template_id,
+        "until": pause.until, "reason": pause.reason,
+    }));
+    let end = pause
+        .until
+        .map_or("until it is resumed".to_owned(), |time| {
+            format!("until {}", time.format("%Y-%m-%d %H:%M:%SZ"))
+        });
+    let is = if dry_run { "would be" } else { "is" };
+    report.line(format!("{} {is} paused {end}.", called(appid, template_id)));
+    if pause.until.is_none() && !dry_run {
+        let rest = template_id.map_or(String::new(), |template_id| format!(" {template_id}"));
+        report.next(format!("`wxnotify {what} resume {appid}{rest}`"));
+    }
+    report
+}
+
+fn resume_report(
+    what: &str,
+    appid: &str,
+    template_id: Option<&str>,
+    due: i64,
+    dry_run: bool,
+) -> Report {
+    let mut report = Report::new(json!({
+        "action": format!("resume_{what}"), "dry_run": dry_run, "appid": appid, "template_id": template_id, "rows_made_due": due,
+    }));
+    if dry_run {
+        report.line(format!("{} would be resumed.", called(appid, template_id)));
+    } else {
+        report.line(format!(
+            "{} is resumed; {due} parked rows are due now.",
+            called(appid, template_id)
+        ));
+    }
+    report
+}
