@@ -5,9 +5,13 @@
 
 mod deduplicating;
 mod doubting;
+mod guarding;
 mod leasing;
+mod planning;
 mod producing;
 mod settling;
+mod tidying;
+mod waking;
 
 use std::time::{Duration, Instant};
 
