@@ -442,10 +442,17 @@ async fn ready_names_the_lanes_with_something_due() {
 #[tokio::test]
 async fn unknown_leases_are_dropped_and_known_ones_stay() {
     let queue = Queue::new().await;
-    let ids = queue.enqueue_all((0..4).map(|n| json!({"openid": format!("user-{n}")}))).await;
+    let ids = queue
+        .enqueue_all((0..4).map(|n| json!({"openid": format!("user-{n}")})))
+        .await;
     let mut leases = Vec::new();
     for worker in ["one", "one", "one", "other"] {
-        leases.push(lease(queue.pool(), APP, 1, worker, 1).await.unwrap().unwrap());
+        leases.push(
+            lease(queue.pool(), APP, 1, worker, 1)
+                .await
+                .unwrap()
+                .unwrap(),
+        );
     }
     assert!(start(queue.pool(), &leases[1]).await);
     assert!(start(queue.pool(), &leases[2]).await);
