@@ -3,6 +3,7 @@
 
 mod cli;
 mod config;
+mod errcodes;
 mod harness;
 mod http;
 mod kernel;
