@@ -8,6 +8,8 @@
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
 pub mod operators;
+mod errcodes;
+mod tokens;
 mod upkeep;
 
 use std::future::Future;
@@ -21,6 +23,7 @@ use sqlx::{PgPool, Row};
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::telemetry;
 
+pub use tokens::{StoredToken, TokenClaim, TokenStatus};
 pub use upkeep::{Front, SendingApp};
 
 /// The schema, one migration a step.
