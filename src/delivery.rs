@@ -1,27 +1,66 @@
-//! One attempt at one leased notification: token → send → judge → [`Outcome`].
+//! One attempt at one leased notification: token → send → [`judge`] → [`Outcome`].
+//!
+//! [`judge`] is pure: what WeChat's reply and the rule for its errcode mean for the row. Around it stands what needs
+//! more than one row: the token that may have to be replaced, and the windows of [`Breaker`]. What an attempt means
+//! for a whole mini-program or template comes back as [`Effect`]s, for the worker to store.
+//!
+//! A repeat with a new token is part of the same attempt: the first request was refused before anything was sent.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tracing::{debug, warn};
 
 use crate::{
-    notification::{Effect, Notification, Outcome, Verdict},
+    breaker::{Breaker, Observation},
+    notification::{Credit, Effect, Notification, Outcome, PauseUntil, Verdict, WaitingFor},
     retry::RetryPolicy,
-    token_keeper::TokenKeeper,
-    wechat::{Wechat, errcode::ErrcodeTable},
+    telemetry,
+    token_keeper::{TokenError, TokenKeeper},
+    wechat::{
+        Reply, Wechat,
+        access_token::{AccessToken, FetchError},
+        errcode::{Disposition, ErrcodeRule, ErrcodeTable},
+    },
 };
+
+/// How long a delivery waits for a token; longer is left to the next lease.
+const TOKEN_WAIT: Duration = Duration::from_secs(8);
+/// A delivery older than this does not begin a second request: its lease must not run out under it.
+const REPEAT_WITHIN: Duration = Duration::from_secs(5);
+/// The pause where a rule has none.
+const PAUSE: Duration = Duration::from_secs(300);
+/// A row parked for a mini-program or template looks again at least so often: pauses may end early.
+const PARK_MAX: Duration = Duration::from_secs(600);
+/// Parks count no attempt, but not for ever: from this age on they do.
+const PARKS_UNCOUNTED_FOR: TimeDelta = TimeDelta::hours(24);
+/// The same pause is not asked for again sooner: everything in flight tends to fail alike.
+const SAME_PAUSE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Delivers notifications. One per process, shared by all sends in flight.
 pub struct Deliverer {
     wechat: Arc<Wechat>,
-    tokens: Arc<TokenKeeper>,
+    tokens: TokenKeeper,
     errcodes: RwLock<Arc<ErrcodeTable>>,
     policy: RetryPolicy,
+    windows: Mutex<Windows>,
+}
+
+#[derive(Default)]
+struct Windows {
+    breaker: Breaker,
+    asked_pauses: HashMap<String, Instant>,
 }
 
 impl Deliverer {
-    /// A deliverer with an empty history.
+    /// A deliverer that has seen nothing yet.
     pub fn new(
         wechat: Arc<Wechat>,
-        tokens: Arc<TokenKeeper>,
+        tokens: TokenKeeper,
         errcodes: ErrcodeTable,
         policy: RetryPolicy,
     ) -> Self {
@@ -30,6 +69,7 @@ impl Deliverer {
             tokens,
             errcodes: RwLock::new(Arc::new(errcodes)),
             policy,
+            windows: Mutex::default(),
         }
     }
 
@@ -38,17 +78,515 @@ impl Deliverer {
         *self
             .errcodes
             .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(errcodes);
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(errcodes);
     }
 
     /// Makes one attempt. Never fails: whatever happens is an outcome, and effects for the worker to store.
     ///
-    /// Takes at most the client's request time-out plus ten seconds. The row must be in a lease that was started.
+    /// Takes at most the client's request time-out and ten seconds. The row must be in a lease that was started.
     pub async fn deliver(&self, notification: &Notification) -> (Outcome, Vec<Effect>) {
-        let _ = (&self.wechat, &self.tokens, &self.policy);
+        let now = Utc::now();
+        if notification
+            .expire_at
+            .is_some_and(|expire_at| expire_at <= now)
+        {
+            return (
+                Outcome::unsent(notification.id, Verdict::Expired, None),
+                Vec::new(),
+            );
+        }
+        let rules = self.rules();
+        let (outcome, effects) = match self.exchange(notification, &rules).await {
+            Ended::Replied(reply) => self.conclude(notification, &reply, &rules, now),
+            Ended::Unsent(outcome, effects) => (outcome, effects),
+        };
+        let effects = self.without_repeats(effects);
+        report(&outcome, &effects);
+        (outcome, effects)
+    }
+
+    fn rules(&self) -> Arc<ErrcodeTable> {
+        Arc::clone(&self.errcodes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends, with a second request if the first one's token turns out to be dead.
+    async fn exchange(&self, notification: &Notification, rules: &ErrcodeTable) -> Ended {
+        let started_at = Instant::now();
+        let appid = &notification.appid;
+        let token = match self.tokens.token(appid, TOKEN_WAIT).await {
+            Ok(token) => token,
+            Err(error) => return self.no_token(notification, &error, rules),
+        };
+        let reply = match self.wechat.send(&token, notification).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                let verdict = Verdict::Dead {
+                    credit: Credit::Kept,
+                };
+                let outcome = Outcome::unsent(notification.id, verdict, Some(error.to_string()));
+                return Ended::Unsent(outcome, Vec::new());
+            }
+        };
+        if !refuses_token(&reply, rules) {
+            return Ended::Replied(reply);
+        }
+        let in_time = started_at.elapsed() < REPEAT_WITHIN;
+        let wait = if in_time {
+            REPEAT_WITHIN
+        } else {
+            Duration::ZERO
+        };
+        let replaced = match self.tokens.replace(appid, &token, wait).await {
+            Ok(replaced) if in_time => replaced,
+            Ok(_) | Err(TokenError::Busy) => return released(notification),
+            Err(error) => return self.no_token(notification, &error, rules),
+        };
+        match self.wechat.send(&replaced, notification).await {
+            Ok(reply) if refuses_token(&reply, rules) => {
+                self.refused_again(notification, &token, &replaced, reply, rules)
+                    .await
+            }
+            Ok(reply) => Ended::Replied(reply),
+            Err(_) => released(notification),
+        }
+    }
+
+    /// Both requests were refused for their token. If WeChat had handed back the same one, it is worth another try.
+    async fn refused_again(
+        &self,
+        notification: &Notification,
+        first: &AccessToken,
+        second: &AccessToken,
+        reply: Reply,
+        rules: &ErrcodeTable,
+    ) -> Ended {
+        if first.expose() != second.expose() {
+            return Ended::Replied(reply);
+        }
+        match self
+            .tokens
+            .replace(&notification.appid, second, TOKEN_WAIT / 2)
+            .await
+        {
+            Ok(_) => released(notification),
+            Err(error) => self.no_token(notification, &error, rules),
+        }
+    }
+
+    fn conclude(
+        &self,
+        notification: &Notification,
+        reply: &Reply,
+        rules: &ErrcodeTable,
+        now: DateTime<Utc>,
+    ) -> (Outcome, Vec<Effect>) {
+        let judgement = judge(reply, rules, notification, &self.policy, now);
+        let observation = match reply {
+            Reply::Answered { errcode, .. } => Observation::Answered {
+                errcode: *errcode,
+                rule: rules.rule(*errcode),
+                sound: judgement.sound,
+            },
+            Reply::PossiblySent { .. } => Observation::PossiblySent,
+            Reply::NotSent { .. } => Observation::NotSent,
+        };
+        let mut effects = judgement.effects;
+        effects.extend(self.observe(notification, observation));
         (
-            Outcome::unsent(notification.id, Verdict::Release, None),
-            Vec::new(),
+            outcome_of(notification.id, reply, judgement.verdict),
+            effects,
         )
+    }
+
+    fn observe(&self, notification: &Notification, observation: Observation<'_>) -> Vec<Effect> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let effects = windows
+            .breaker
+            .observe(notification, observation, Instant::now());
+        drop(windows);
+        if effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::PauseApp { .. }))
+        {
+            telemetry::record_breaker_trip(&notification.appid);
+        }
+        effects
+    }
+
+    /// Nothing was sent for want of a token: the row waits, no attempt is counted.
+    fn no_token(
+        &self,
+        notification: &Notification,
+        error: &TokenError,
+        rules: &ErrcodeTable,
+    ) -> Ended {
+        let (after, effects) = match error {
+            TokenError::NoSecret { .. } => (Duration::from_secs(60), Vec::new()),
+            TokenError::Busy | TokenError::Store(_) => (spread(2, 4), Vec::new()),
+            TokenError::Fetch(FetchError::NoReply { .. }) => (
+                spread(5, 15),
+                self.observe(notification, Observation::NotSent),
+            ),
+            TokenError::Irreplaceable => {
+                let until = PauseUntil::After(PAUSE);
+                (
+                    PAUSE,
+                    vec![pause_app(
+                        notification,
+                        until,
+                        error.to_string(),
+                        Some(40001),
+                    )],
+                )
+            }
+            TokenError::Fetch(FetchError::Refused { errcode, .. }) => {
+                let until = pause_for_token(rules.rule(*errcode));
+                let effect = pause_app(notification, until, error.to_string(), Some(*errcode));
+                (park_for(until), vec![effect])
+            }
+        };
+        let verdict = Verdict::Park {
+            waiting_for: WaitingFor::App,
+            after,
+        };
+        let mut outcome = Outcome::unsent(notification.id, verdict, Some(error.to_string()));
+        if let TokenError::Fetch(FetchError::Refused {
+            errcode,
+            errmsg,
+            rid,
+        }) = error
+        {
+            outcome.errcode = Some(*errcode);
+            outcome.errmsg.clone_from(errmsg);
+            outcome.rid.clone_from(rid);
+        }
+        Ended::Unsent(outcome, effects)
+    }
+
+    /// Leaves out pauses that another send has just asked for. One that was not stored comes again with the next failure.
+    fn without_repeats(&self, mut effects: Vec<Effect>) -> Vec<Effect> {
+        const REMEMBERED_MAX: usize = 1000;
+        if effects.is_empty() {
+            return effects;
+        }
+        let now = Instant::now();
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = &mut windows.asked_pauses;
+        if asked.len() > REMEMBERED_MAX {
+            asked.clear();
+        }
+        effects.retain(|effect| {
+            let key = match effect {
+                Effect::PauseApp { appid, until, .. } => format!("{appid} {until:?}"),
+                Effect::PauseTemplate {
+                    appid,
+                    template_id,
+                    until,
+                    ..
+                } => {
+                    format!("{appid} {template_id} {until:?}")
+                }
+                Effect::ProbeOk { .. } => return true,
+            };
+            let before = asked.insert(key, now);
+            before.is_none_or(|before| now.duration_since(before) >= SAME_PAUSE_AGAIN_AFTER)
+        });
+        effects
+    }
+}
+
+/// How the requests of one attempt ended.
+enum Ended {
+    Replied(Reply),
+    Unsent(Outcome, Vec<Effect>),
+}
+
+/// What a reply means for its row and beyond.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// What becomes of the row.
+    pub verdict: Verdict,
+    /// What follows for its mini-program or template.
+    pub effects: Vec<Effect>,
+    /// WeChat serves this mini-program: a probe that got this reply has succeeded.
+    pub sound: bool,
+}
+
+/// Judges one reply. `now` is compared with the row's age only.
+pub fn judge(
+    reply: &Reply,
+    rules: &ErrcodeTable,
+    notification: &Notification,
+    policy: &RetryPolicy,
+    now: DateTime<Utc>,
+) -> Judgement {
+    match reply {
+        Reply::Answered { errcode, .. } => {
+            judge_errcode(*errcode, rules.rule(*errcode), notification, policy, now)
+        }
+        Reply::PossiblySent { .. } => Judgement {
+            verdict: Verdict::InDoubt,
+            effects: Vec::new(),
+            sound: false,
+        },
+        // An outage of our network must not use up attempts; expire_at bounds it. The breaker pauses the mini-program.
+        Reply::NotSent { .. } => {
+            let verdict = Verdict::Park {
+                waiting_for: WaitingFor::App,
+                after: spread(5, 15),
+            };
+            Judgement {
+                verdict,
+                effects: Vec::new(),
+                sound: false,
+            }
+        }
+    }
+}
+
+fn judge_errcode(
+    errcode: i64,
+    rule: &ErrcodeRule,
+    notification: &Notification,
+    policy: &RetryPolicy,
+    now: DateTime<Utc>,
+) -> Judgement {
+    // Success is not up to the table.
+    let disposition = if errcode == 0 {
+        Disposition::Sent
+    } else {
+        rule.disposition
+    };
+    let until = rule.pause.unwrap_or(PauseUntil::After(PAUSE));
+    let mut effects = Vec::new();
+    let verdict = match disposition {
+        Disposition::Sent => Verdict::Sent,
+        Disposition::Dead => Verdict::Dead {
+            credit: rule.credit,
+        },
+        Disposition::Retry => retry(rule, notification, policy, Duration::ZERO),
+        Disposition::PauseUser => {
+            let pause = park_for(until).max(Duration::from_secs(1));
+            let jitter = pause.mul_f64(1.5).min(PARK_MAX).mul_f64(rand::random());
+            park(
+                WaitingFor::User,
+                span_of(until) + jitter,
+                rule,
+                notification,
+                policy,
+                now,
+            )
+        }
+        Disposition::RefreshToken | Disposition::PauseApp => {
+            let reason = format!("errcode {errcode}");
+            effects.push(pause_app(notification, until, reason, Some(errcode)));
+            park(
+                WaitingFor::App,
+                park_for(until),
+                rule,
+                notification,
+                policy,
+                now,
+            )
+        }
+        Disposition::PauseTemplate => {
+            effects.push(Effect::PauseTemplate {
+                appid: notification.appid.clone(),
+                template_id: notification.template_id.clone(),
+                until,
+                reason: format!("errcode {errcode}"),
+                errcode: Some(errcode),
+            });
+            park(
+                WaitingFor::Template,
+                park_for(until),
+                rule,
+                notification,
+                policy,
+                now,
+            )
+        }
+    };
+    let sound = !matches!(
+        disposition,
+        Disposition::Retry | Disposition::RefreshToken | Disposition::PauseApp
+    );
+    if sound && notification.probe {
+        effects.push(Effect::ProbeOk {
+            appid: notification.appid.clone(),
+        });
+    }
+    Judgement {
+        verdict,
+        effects,
+        sound,
+    }
+}
+
+/// A retry, or death when this was the last attempt or the code's own retries are used up.
+fn retry(
+    rule: &ErrcodeRule,
+    notification: &Notification,
+    policy: &RetryPolicy,
+    after_min: Duration,
+) -> Verdict {
+    let is_last = notification.attempts.saturating_add(1) >= notification.attempts_max;
+    let code_is_used_up = rule
+        .retries_max
+        .is_some_and(|most| notification.attempts >= most);
+    if is_last || code_is_used_up {
+        return Verdict::Dead {
+            credit: rule.credit,
+        };
+    }
+    let attempt = u32::from(notification.attempts.unsigned_abs()) + 1;
+    Verdict::Retry {
+        after: policy.wait_after(attempt).max(after_min),
+    }
+}
+
+/// A park, or a counted retry when the row has been waiting for a day.
+fn park(
+    waiting_for: WaitingFor,
+    after: Duration,
+    rule: &ErrcodeRule,
+    notification: &Notification,
+    policy: &RetryPolicy,
+    now: DateTime<Utc>,
+) -> Verdict {
+    if now - notification.waiting_since > PARKS_UNCOUNTED_FOR {
+        return retry(rule, notification, policy, after);
+    }
+    Verdict::Park { waiting_for, after }
+}
+
+/// How long a row waits when its mini-program or template is paused.
+fn park_for(until: PauseUntil) -> Duration {
+    match until {
+        PauseUntil::After(span) => span.min(PARK_MAX),
+        PauseUntil::NextMinute => Duration::from_secs(60),
+        PauseUntil::Operator | PauseUntil::ChinaMidnight => PARK_MAX,
+    }
+}
+
+fn span_of(until: PauseUntil) -> Duration {
+    match until {
+        PauseUntil::After(span) => span,
+        _ => park_for(until),
+    }
+}
+
+/// The pause when WeChat refuses a token. Every rule leads to one: without a token nothing is sent.
+fn pause_for_token(rule: &ErrcodeRule) -> PauseUntil {
+    match (rule.disposition, rule.pause) {
+        (Disposition::PauseApp | Disposition::RefreshToken, Some(pause)) => pause,
+        (Disposition::Retry, _) if rule.errcode.is_some() => {
+            PauseUntil::After(Duration::from_secs(10))
+        }
+        (Disposition::Retry, _) => PauseUntil::After(Duration::from_secs(60)),
+        _ => PauseUntil::After(PAUSE),
+    }
+}
+
+fn pause_app(
+    notification: &Notification,
+    until: PauseUntil,
+    reason: String,
+    errcode: Option<i64>,
+) -> Effect {
+    Effect::PauseApp {
+        appid: notification.appid.clone(),
+        until,
+        reason,
+        errcode,
+    }
+}
+
+fn refuses_token(reply: &Reply, rules: &ErrcodeTable) -> bool {
+    matches!(reply, Reply::Answered { errcode, .. }
+        if *errcode != 0 && rules.rule(*errcode).disposition == Disposition::RefreshToken)
+}
+
+fn released(notification: &Notification) -> Ended {
+    let reason = Some("WeChat refused the access token; it is being replaced".to_owned());
+    Ended::Unsent(
+        Outcome::unsent(notification.id, Verdict::Release, reason),
+        Vec::new(),
+    )
+}
+
+/// Between `from` and `to` seconds.
+fn spread(from: u32, to: u32) -> Duration {
+    let (from, to) = (f64::from(from), f64::from(to));
+    Duration::from_secs_f64(from + (to - from) * rand::random::<f64>())
+}
+
+fn outcome_of(notification_id: i64, reply: &Reply, verdict: Verdict) -> Outcome {
+    let millis = |took: &Duration| Some(i32::try_from(took.as_millis()).unwrap_or(i32::MAX));
+    let http = |status: u16| i16::try_from(status).ok();
+    let unsent = Outcome::unsent(notification_id, verdict, None);
+    match reply {
+        Reply::Answered {
+            errcode,
+            errmsg,
+            rid,
+            msgid,
+            http_status,
+            took,
+        } => Outcome {
+            errcode: Some(*errcode),
+            errmsg: errmsg.clone(),
+            rid: rid.clone(),
+            msgid: *msgid,
+            http_status: http(*http_status),
+            response_ms: millis(took),
+            ..unsent
+        },
+        Reply::NotSent { reason, took } => Outcome {
+            reason: Some(reason.clone()),
+            response_ms: millis(took),
+            ..unsent
+        },
+        Reply::PossiblySent {
+            reason,
+            http_status,
+            took,
+        } => Outcome {
+            reason: Some(reason.clone()),
+            http_status: http_status.and_then(http),
+            response_ms: millis(took),
+            ..unsent
+        },
+    }
+}
+
+/// A business outcome such as 43101 is no trouble; a pause is.
+fn report(outcome: &Outcome, effects: &[Effect]) {
+    let id = outcome.notification_id;
+    if outcome.verdict != Verdict::Sent {
+        let reason = outcome.reason.as_deref().unwrap_or_default();
+        debug!(errcode = outcome.errcode, verdict = ?outcome.verdict, "Notification {id} was not sent {reason}");
+    }
+    for effect in effects {
+        match effect {
+            Effect::PauseApp {
+                appid,
+                until,
+                reason,
+                errcode,
+            } => {
+                warn!(%appid, errcode, ?until, "Pausing mini-program {appid}: {reason}");
+            }
+            Effect::PauseTemplate {
+                appid,
+                template_id,
+                until,
+                reason,
+                errcode,
+            } => {
+                warn!(%appid, errcode, ?until, "Pausing template {template_id}: {reason}");
+            }
+            Effect::ProbeOk { appid } => debug!(%appid, "The probe of {appid} got a sound answer"),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! wxnotify: a durable notification queue worker for WeChat mini-program subscription messages.
 
+pub mod breaker;
 pub mod cli;
 pub mod config;
 pub mod delivery;
