@@ -7,8 +7,8 @@
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
-pub mod operators;
 mod errcodes;
+pub mod operators;
 mod tokens;
 mod upkeep;
 
