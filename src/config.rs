@@ -10,7 +10,7 @@
 //!
 //! Start at [`SETTINGS`], then [`Settings::load`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -1133,24 +1133,27 @@ fn shorten(text: &str) -> String {
     }
 }
 
-fn did_you_mean<'a>(name: &'a str, known: impl Iterator<Item = &'a str>) -> String {
-    let known: BTreeSet<&str> = known.collect();
-    // The prefix that all share would make everything look alike.
-    let bare = |name: &'a str| name.strip_prefix(PREFIX).unwrap_or(name);
+fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let nearest = known
-        .iter()
-        .map(|candidate| {
-            (
-                strsim::normalized_damerau_levenshtein(bare(name), bare(candidate)),
-                *candidate,
-            )
-        })
+        .map(|candidate| (likeness(name, candidate), candidate))
         .max_by(|left, right| left.0.total_cmp(&right.0));
     match nearest {
         Some((likeness, candidate)) if likeness >= 0.6 => {
             format!("did you mean {candidate}? otherwise remove it")
         }
         _ => "remove it; `wxnotify run --help` lists every setting".to_owned(),
+    }
+}
+
+/// 0 to 1, leaving out what would make all names look alike or different: the prefix and the appid.
+fn likeness(name: &str, candidate: &str) -> f64 {
+    let name = name.strip_prefix(PREFIX).unwrap_or(name);
+    let candidate = candidate.strip_prefix(PREFIX).unwrap_or(candidate);
+    match (candidate.strip_suffix("_<appid>"), name.rsplit_once('_')) {
+        (Some(candidate), Some((name, _))) => {
+            strsim::normalized_damerau_levenshtein(name, candidate)
+        }
+        _ => strsim::normalized_damerau_levenshtein(name, candidate),
     }
 }
 
