@@ -1,0 +1,31 @@
+# Every target does its own set-up; all that is needed beforehand is Rust and make.
+
+CARGO ?= cargo
+
+.PHONY: help demo test check postgres-server cargo-deny
+
+help:
+	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat"
+	@echo "make test   run every test, each on a database of its own"
+	@echo "make check  formatting, lints, documentation, licences and sources of dependencies"
+
+demo: postgres-server
+	$(CARGO) run --locked -- demo
+
+test: postgres-server
+	$(CARGO) test --locked
+
+check: cargo-deny
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) deny check licenses bans sources
+
+# Advisories are left out of `check`, which must pass without the network: `cargo deny check advisories`.
+cargo-deny:
+	@command -v cargo-deny >/dev/null || { \
+	    echo "make: installing cargo-deny, which checks the dependencies' licences and sources"; \
+	    $(CARGO) install --locked cargo-deny; }
+
+postgres-server:
+	@tools/ensure-postgres.sh
