@@ -317,28 +317,6 @@ impl PauseUntil {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_openid_is_never_printed() {
-        let openid = Openid::new("oSecretUser");
-        assert_eq!(format!("{openid} {openid:?}"), "[openid] [openid]");
-        assert_eq!(openid.expose(), "oSecretUser");
-    }
-
-    #[test]
-    fn a_notification_is_printed_without_its_receiver_and_body() {
-        let notification = crate::notification::sample();
-        let printed = format!("{notification:?}");
-        for secret in ["oUser", "手冲咖啡", "pages/order"] {
-            assert!(!printed.contains(secret), "{printed} shows {secret}");
-        }
-        assert!(printed.contains("42"), "{printed}");
-    }
-}
-
 /// A notification for unit tests.
 #[cfg(test)]
 pub(crate) fn sample() -> Notification {
@@ -359,5 +337,27 @@ pub(crate) fn sample() -> Notification {
         expire_at: None,
         waiting_since: Utc::now(),
         probe: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_openid_is_never_printed() {
+        let openid = Openid::new("oSecretUser");
+        assert_eq!(format!("{openid} {openid:?}"), "[openid] [openid]");
+        assert_eq!(openid.expose(), "oSecretUser");
+    }
+
+    #[test]
+    fn a_notification_is_printed_without_its_receiver_and_body() {
+        let notification = crate::notification::sample();
+        let printed = format!("{notification:?}");
+        for secret in ["oUser", "手冲咖啡", "pages/order"] {
+            assert!(!printed.contains(secret), "{printed} shows {secret}");
+        }
+        assert!(printed.contains("42"), "{printed}");
     }
 }

@@ -1,6 +1,6 @@
 //! The operators' commands: what they ask of the database and how the answer is shown.
 //!
-//! Every command makes a [`Report`](report::Report): a document for `--json`, text and tables for people. Commands that change
+//! Every command makes a [`Report`]: a document for `--json`, text and tables for people. Commands that change
 //! notifications take a [`Selection`](selection::Selection), refuse an empty one, can be tried with `--dry-run`, change
 //! at most `--limit` rows and leave a row in `operator_actions`.
 //!

@@ -255,12 +255,11 @@ async fn add(
             store.set_default_app(appid, &audit).await?;
         }
         // Rows inserted before the app was known were parked; a new app has no pause that this could end.
-        while new {
+        let mut more = new;
+        while more {
             let rows = store.resume_app(appid, &audit).await?;
             due += i64::from(rows);
-            if rows < BATCH_ROWS as i32 {
-                break;
-            }
+            more = rows >= BATCH_ROWS as i32;
         }
     }
     let mut report = Report::new(json!({

@@ -168,8 +168,9 @@ fn show_backlog(report: &mut Report, glance: &Glance, oldest: Option<DateTime<Ut
         report.line("empty");
         return;
     }
-    let mut sums: BTreeMap<(&str, &str), (i64, Option<DateTime<Utc>>, bool, Option<&str>)> =
-        BTreeMap::new();
+    /// Rows, since when the oldest is due, whether there are more, and the app's name.
+    type Sum<'a> = (i64, Option<DateTime<Utc>>, bool, Option<&'a str>);
+    let mut sums: BTreeMap<(&str, &str), Sum<'_>> = BTreeMap::new();
     for row in &glance.backlog {
         let sum =
             sums.entry((&row.appid, &row.status))

@@ -44,7 +44,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         Server {
             url,
             template,
-            throwaway: throwaway,
+            throwaway,
         }
     });
     server.join().unwrap()
