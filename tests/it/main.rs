@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod errcodes;
+mod hammer;
 mod harness;
 mod http;
 mod kernel;
