@@ -13,6 +13,8 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sqlx::migrate::Migrate;
 use sqlx::{Connection, PgConnection};
+use tokio::signal::unix::SignalKind;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
 use crate::operate;
@@ -20,6 +22,7 @@ use crate::postgres;
 use crate::simulate;
 use crate::store::MIGRATOR;
 use crate::telemetry;
+use crate::worker::{self, RunEnd, RunError, RunOptions};
 
 /// What the program's exit code tells. Above 64 they follow `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +91,12 @@ impl Exit {
             return Some(error.exit);
         }
         if cause.is::<postgres::PostgresError>() {
+            return Some(Self::Unavailable);
+        }
+        if matches!(
+            cause.downcast_ref(),
+            Some(RunError::Schema { .. } | RunError::Store(_))
+        ) {
             return Some(Self::Unavailable);
         }
         match cause.downcast_ref::<sqlx::Error>()? {
@@ -165,12 +174,27 @@ struct Cli {
 enum Command {
     /// Create or update the tables and functions in the database
     Migrate,
+    /// The worker: lease due notifications, send them, record what WeChat answered
+    Run(Box<RunArgs>),
     /// Run a command with DATABASE_URL set to a throwaway Postgres
     Postgres(postgres::Args),
     /// A fake WeChat: tokens, credits, quotas, errcodes and faults, with a ledger of what happened
     Simulate(simulate::Args),
     #[command(flatten)]
     Operate(operate::OperateCommand),
+}
+
+/// What `wxnotify run` takes besides the shared settings.
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// Apply migrations first
+    #[arg(long)]
+    migrate: bool,
+    /// End when nothing is due
+    #[arg(long)]
+    until_empty: bool,
+    #[command(flatten)]
+    settings: SettingFlags<false>,
 }
 
 fn exit_codes_help() -> String {
@@ -333,6 +357,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             start_quiet_log(&sources)?;
             migrate(&settings, output).await
         }
+        Command::Run(args) => run_worker(sources, *args).await,
         Command::Postgres(args) => {
             start_quiet_log(&sources)?;
             postgres::run(args).await
@@ -346,6 +371,51 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             start_quiet_log(&sources)?;
             operate::run(command, &settings, output).await
         }
+    }
+}
+
+/// Runs the worker until a signal: the first one lets it finish what is in flight, a second one ends it at once.
+async fn run_worker(mut sources: Sources, args: RunArgs) -> anyhow::Result<ExitCode> {
+    sources.flags.extend(args.settings.0);
+    let settings = Settings::load(&sources)?;
+    telemetry::start_log(&settings.log());
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(stop_on_signals(stop.clone()));
+    let options = RunOptions {
+        migrate: args.migrate,
+        until_empty: args.until_empty,
+    };
+    let end = worker::run(&settings, options, stop).await?;
+    signals.abort();
+    Ok(match end {
+        RunEnd::Drained => Exit::Done.into(),
+        RunEnd::DeadlinePassed => Exit::Temporary.into(),
+    })
+}
+
+async fn stop_on_signals(stop: CancellationToken) {
+    next_signal().await;
+    tracing::info!(
+        "Stopping: no more leases; what is in flight is finished. A second signal stops at once"
+    );
+    stop.cancel();
+    next_signal().await;
+    tracing::warn!("Stopped at once: what was in flight will be in doubt when its leases lapse");
+    std::process::exit(i32::from(Exit::Temporary as u8));
+}
+
+/// Resolves at SIGINT or SIGTERM.
+async fn next_signal() {
+    let mut terminate = match tokio::signal::unix::signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!("Signals cannot be awaited: {error}");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
     }
 }
 

@@ -271,7 +271,7 @@ impl Store {
         worker: &str,
         lease: Duration,
         start: bool,
-    ) -> Result<Vec<Leased>, StoreError> {
+    ) -> Result<Vec<(String, i16, Leased)>, StoreError> {
         let asked_at = Instant::now();
         let (appids, numbers): (Vec<&str>, Vec<i16>) = lanes
             .iter()
@@ -287,7 +287,11 @@ impl Store {
         let rows = self.run("lease_many", query.fetch_all(&self.pool)).await?;
         self.read("lease_many", || {
             rows.chunk_by(|a, b| same_lane(a, b).unwrap_or(false))
-                .map(|group| read_lease(&group[0].try_get::<String, _>(0)?, group, 2, asked_at))
+                .map(|group| {
+                    let (appid, lane): (String, i16) = (group[0].try_get(0)?, group[0].try_get(1)?);
+                    let leased = read_lease(&appid, group, 2, asked_at)?;
+                    Ok((appid, lane, leased))
+                })
                 .collect()
         })
     }

@@ -1,0 +1,212 @@
+//! Periodic work that any worker does, with no leader: rescue what dead workers left, weigh evidence, tidy fronts, say
+//! that we live, set gauges, make partitions ahead and drop old ones.
+//!
+//! Every task is idempotent and takes its locks with SKIP LOCKED or for one bounded statement, so it does not matter how
+//! many workers do it at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::store::StoreError;
+use crate::telemetry;
+use crate::wechat::errcode::ErrcodeTable;
+use crate::worker::Worker;
+
+/// The pace of rescue and of the look at blocked lanes.
+const TICK: Duration = Duration::from_secs(1);
+/// A lane whose front is overdue is tidied this often even when nobody complained.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
+/// Rows of one tidy, and how many of them in a row while there is something to tidy.
+const TIDY_ROWS: i32 = 1000;
+const TIDY_ROUNDS: usize = 20;
+/// A tidy takes at most one part in this many of the time.
+const TIDY_DUTY: u32 = 4;
+
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+const GAUGES_EVERY: Duration = Duration::from_secs(15);
+const RULES_EVERY: Duration = Duration::from_secs(30);
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
+
+/// A lane to tidy.
+type LaneKey = (String, i16);
+
+struct Maintenance {
+    worker: Arc<Worker>,
+    blocked: mpsc::UnboundedReceiver<LaneKey>,
+    tidied: HashMap<LaneKey, Tidied>,
+    done: HashMap<&'static str, Instant>,
+}
+
+/// When a lane was tidied and when it may be again.
+struct Tidied {
+    at: Instant,
+    not_before: Instant,
+}
+
+/// Does its rounds until it is aborted.
+pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<LaneKey>) {
+    let mut maintenance = Maintenance {
+        worker,
+        blocked,
+        tidied: HashMap::new(),
+        done: HashMap::new(),
+    };
+    loop {
+        if let Err(error) = maintenance.round().await {
+            warn!("Maintenance waits for the database: {error}");
+        }
+        // Workers that started together drift apart.
+        let pause = TICK.mul_f64(rand::rng().random_range(0.75..1.25));
+        if let Ok(Some(lane)) = tokio::time::timeout(pause, maintenance.blocked.recv()).await {
+            let _ = maintenance.tidy(lane).await;
+        }
+    }
+}
+
+impl Maintenance {
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let worker = self.worker.clone();
+        if self.is_time("heartbeat", HEARTBEAT_EVERY) {
+            self.heartbeat().await?;
+        }
+        worker.refresh_apps().await?;
+        let rescued = worker.store.rescue(worker.options.doubt).await?;
+        if rescued > 0 {
+            telemetry::record_rescue(usize::try_from(rescued).unwrap_or(0), 0);
+            warn!(
+                rows = rescued,
+                "{rescued} rows of a vanished worker are in doubt"
+            );
+        }
+        worker.store.weigh().await?;
+        self.tidy_overdue().await?;
+        if self.is_time("gauges", GAUGES_EVERY) {
+            telemetry::record_queue(worker.store.backlog_gauges().await?);
+            self.warn_of_unregistered().await?;
+        }
+        if self.is_time("rules", RULES_EVERY) {
+            worker
+                .deliverer
+                .replace_errcodes(ErrcodeTable::new(worker.store.errcode_rules().await?));
+        }
+        if self.is_time("partitions", PARTITIONS_EVERY) {
+            self.see_to_partitions().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a task's time has come; it then counts as done.
+    fn is_time(&mut self, task: &'static str, every: Duration) -> bool {
+        let now = Instant::now();
+        let due = self.done.get(task).is_none_or(|done| now - *done >= every);
+        if due {
+            self.done.insert(task, now);
+        }
+        due
+    }
+
+    async fn heartbeat(&self) -> Result<(), StoreError> {
+        let worker = &self.worker;
+        let in_flight = i32::try_from(worker.tally.in_flight()).unwrap_or(i32::MAX);
+        let alive = worker
+            .store
+            .heartbeat(
+                &worker.name,
+                worker.epoch,
+                in_flight,
+                &worker.options.appids,
+            )
+            .await?;
+        worker.workers_alive.store(alive, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Tidies lanes that were reported as blocked, and now and then every lane whose front is overdue: rows of unknown
+    /// mini-programs have no worker that would report them.
+    async fn tidy_overdue(&mut self) -> Result<(), StoreError> {
+        while let Ok(lane) = self.blocked.try_recv() {
+            self.tidy(lane).await?;
+        }
+        let now = Instant::now();
+        for front in self.worker.store.fronts().await? {
+            let lane = (front.appid, front.lane);
+            let overdue = front.due_in_secs.is_some_and(|secs| secs < -1.0);
+            if overdue
+                && self
+                    .tidied
+                    .get(&lane)
+                    .is_none_or(|tidied| now - tidied.at >= TIDY_EVERY)
+            {
+                self.tidy(lane).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tidy(&mut self, lane: LaneKey) -> Result<(), StoreError> {
+        let began = Instant::now();
+        if self
+            .tidied
+            .get(&lane)
+            .is_some_and(|tidied| tidied.not_before > began)
+        {
+            return Ok(());
+        }
+        for _ in 0..TIDY_ROUNDS {
+            if self.worker.store.tidy(&lane.0, lane.1, TIDY_ROWS).await? < TIDY_ROWS / 2 {
+                break;
+            }
+        }
+        let not_before =
+            Instant::now() + (began.elapsed() * TIDY_DUTY).max(Duration::from_millis(100));
+        self.tidied.insert(
+            lane,
+            Tidied {
+                at: began,
+                not_before,
+            },
+        );
+        Ok(())
+    }
+
+    async fn warn_of_unregistered(&self) -> Result<(), StoreError> {
+        for appid in self.worker.store.list_unregistered_apps().await? {
+            warn!(
+                wechat.appid = %appid,
+                "Rows wait for mini-program {appid}, which is not registered: run `wxnotify app add {appid}`"
+            );
+        }
+        let registered = self.worker.apps();
+        for appid in &self.worker.options.appids {
+            if !registered.iter().any(|app| app.appid == *appid) {
+                warn!(
+                    wechat.appid = %appid,
+                    "This worker has the secret of {appid}, which is not registered: run `wxnotify app add {appid}`"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn see_to_partitions(&self) -> Result<(), StoreError> {
+        let store = &self.worker.store;
+        let made = store.make_partitions().await?;
+        let dropped = store
+            .drop_old_partitions(self.worker.options.history_months)
+            .await?;
+        if made > 0 || !dropped.is_empty() {
+            info!(
+                made,
+                dropped = dropped.len(),
+                "Partitions were made ahead and dropped by retention"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,449 @@
+//! The worker: lease → deliver → settle, until told to stop.
+//!
+//! Three kinds of tasks share one [`Worker`]. The *leaser* (`leasing`) reserves batches, one concurrency ahead of the
+//! sends. The *opener* and the *slots* (`sending`) record a batch's start durably, then send its rows, at most
+//! `concurrency` at a time. A *settler* for each batch (`settling`) writes outcomes, many a statement. When nothing is due
+//! the leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
+//! not settled becomes a doubt, which any worker's maintenance makes of it.
+//!
+//! Start at [`run`].
+
+mod leasing;
+mod sending;
+mod settling;
+mod waking;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::Settings;
+use crate::delivery::Deliverer;
+use crate::http::{self, Health};
+use crate::maintenance;
+use crate::notification::{Effect, PauseUntil};
+use crate::retry::{Reconnect, RetryPolicy};
+use crate::store::{DoubtPolicy, MIGRATOR, SendingApp, Store, StoreError};
+use crate::telemetry;
+use crate::token_keeper::TokenKeeper;
+use crate::wechat::errcode::ErrcodeTable;
+use crate::wechat::{Wechat, WechatOptions};
+
+/// How long settling may go on after the drain's deadline has passed.
+const LAST_SETTLES: Duration = Duration::from_secs(5);
+
+/// What a run is asked to do besides its settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunOptions {
+    /// Apply migrations first.
+    pub migrate: bool,
+    /// End when nothing is due.
+    pub until_empty: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    /// Everything leased was settled or given back.
+    Drained,
+    /// The drain's deadline passed first: some rows are in doubt now.
+    DeadlinePassed,
+}
+
+/// Why the worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The database has no schema, or an older one than this program needs.
+    #[error(
+        "the schema is at version {found}, this wxnotify needs {needed}: run `wxnotify migrate`, or start with `--migrate`",
+        found = found.map_or_else(|| "none".to_owned(), |version| version.to_string())
+    )]
+    Schema {
+        /// The newest migration that was applied.
+        found: Option<i64>,
+        /// The newest this program has.
+        needed: i64,
+    },
+    /// A migration failed.
+    #[error("the migrations failed: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The database answered, but not as it should.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The WeChat client could not be built.
+    #[error("the HTTP client could not be set up: {0}")]
+    Wechat(String),
+    /// The HTTP listener could not be bound.
+    #[error(transparent)]
+    Listen(#[from] std::io::Error),
+}
+
+/// What all tasks of one worker share.
+pub(crate) struct Worker {
+    pub(crate) store: Store,
+    pub(crate) deliverer: Deliverer,
+    tokens: TokenKeeper,
+    pub(crate) health: Health,
+    pub(crate) options: Options,
+    /// Name and epoch: what leases are fenced by.
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) epoch: i64,
+    pub(crate) tally: Tally,
+    /// No more leases.
+    pub(crate) stop: CancellationToken,
+    /// No more waiting for replies.
+    pub(crate) abort: CancellationToken,
+    /// Mini-programs not to send for, before the database's pause is seen by every lease.
+    paused: Mutex<HashMap<String, Instant>>,
+    /// Leases this worker knows of, to tell them from what an unclear reply may have left.
+    known: Mutex<HashSet<i64>>,
+    /// Registered mini-programs whose secret we have.
+    apps: Mutex<Vec<SendingApp>>,
+    /// Lanes whose front is due but cannot be leased: for maintenance to tidy.
+    pub(crate) blocked: mpsc::UnboundedSender<(String, i16)>,
+    /// Live workers, for shares of a rate.
+    pub(crate) workers_alive: AtomicI64,
+    /// At most this many settles at once, so that leases always get a connection.
+    settle_permits: Semaphore,
+}
+
+/// The settings the tasks need.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) concurrency: usize,
+    pub(crate) lease: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) poll: Duration,
+    pub(crate) drain: Duration,
+    pub(crate) doubt: DoubtPolicy,
+    pub(crate) history_months: i32,
+    pub(crate) appids: Vec<String>,
+    pub(crate) until_empty: bool,
+}
+
+/// How many rows are where.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Leased, not yet begun.
+    waiting: AtomicUsize,
+    /// Being sent.
+    in_flight: AtomicUsize,
+    /// Batches not yet settled to the end.
+    batches: AtomicUsize,
+    /// Rows begun since the start.
+    begun: AtomicUsize,
+    /// Rung when a row was begun or a batch ended.
+    changed: Notify,
+}
+
+impl Tally {
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn batches(&self) -> usize {
+        self.batches.load(Ordering::Relaxed)
+    }
+}
+
+impl Worker {
+    /// The registered mini-programs whose secret this worker has.
+    pub(crate) fn apps(&self) -> Vec<SendingApp> {
+        lock(&self.apps).clone()
+    }
+
+    /// Reads again which mini-programs are registered.
+    pub(crate) async fn refresh_apps(&self) -> Result<(), StoreError> {
+        let apps = self.store.list_sending_apps(&self.options.appids).await?;
+        *lock(&self.apps) = apps;
+        Ok(())
+    }
+
+    /// Whether sends of a mini-program are held back here.
+    fn is_paused(&self, appid: &str) -> bool {
+        let mut paused = lock(&self.paused);
+        match paused.get(appid) {
+            Some(until) if *until > Instant::now() => true,
+            Some(_) => {
+                paused.remove(appid);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Stores what an attempt means for more than its row, and heeds it here at once.
+    async fn apply(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::PauseApp {
+                appid,
+                until,
+                reason,
+                ..
+            } = &effect
+            {
+                let span = match until {
+                    PauseUntil::After(span) => *span,
+                    // The database knows better; this only bridges the time until every lease sees it.
+                    _ => Duration::from_secs(5),
+                };
+                warn!(wechat.appid = %appid, "Mini-program {appid} is paused: {reason}");
+                lock(&self.paused).insert(
+                    appid.clone(),
+                    Instant::now() + span.min(Duration::from_secs(60)),
+                );
+            }
+            if let Err(error) = self.store.apply_effect(&effect).await {
+                warn!("A pause was not stored: {error}");
+            }
+        }
+    }
+}
+
+/// Locks a mutex that is never held across a panic that matters.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a worker until `stop` is cancelled (finish what is in flight within the drain's deadline) or, with
+/// `until_empty`, until nothing is due. The database may be away at the start: it is waited for.
+///
+/// # Errors
+///
+/// [`RunError`]; nothing was sent then.
+pub async fn run(
+    settings: &Settings,
+    options: RunOptions,
+    stop: CancellationToken,
+) -> Result<RunEnd, RunError> {
+    let health = Health::new(settings.poll());
+    let listener = serve_http(settings, &health).await?;
+    let end = run_beside_listener(settings, options, stop, health).await;
+    if let Some((server, shutdown)) = listener {
+        shutdown.cancel();
+        let _ = server.await;
+    }
+    end
+}
+
+/// Starts the HTTP listener before anything else, so that probes see a worker that waits for its database.
+async fn serve_http(
+    settings: &Settings,
+    health: &Health,
+) -> Result<Option<(JoinHandle<()>, CancellationToken)>, RunError> {
+    let metrics = telemetry::record_metrics();
+    let Some(address) = settings.listen() else {
+        return Ok(None);
+    };
+    let listener = http::bind(address).await?;
+    let shutdown = CancellationToken::new();
+    let (health, token) = (health.clone(), shutdown.clone());
+    let server = tokio::spawn(async move {
+        if let Err(error) = http::serve(listener, health, metrics, token).await {
+            warn!("The HTTP listener failed: {error}");
+        }
+    });
+    Ok(Some((server, shutdown)))
+}
+
+async fn run_beside_listener(
+    settings: &Settings,
+    options: RunOptions,
+    stop: CancellationToken,
+    health: Health,
+) -> Result<RunEnd, RunError> {
+    let store = Store::connect_lazy(
+        settings.connect_options(),
+        settings.pool_connections(),
+        settings.statement_timeout(),
+    );
+    let Some(()) = wait_for_schema(&store, options.migrate, &health, &stop).await? else {
+        return Ok(RunEnd::Drained);
+    };
+    let (blocked, blocked_lanes) = mpsc::unbounded_channel();
+    let worker = Arc::new(enlist(settings, options, store, stop, health, blocked).await?);
+    info!(
+        worker = %worker.id,
+        concurrency = worker.options.concurrency,
+        apps = worker.options.appids.len(),
+        "Worker {} started", worker.id
+    );
+    let upkeep = tokio::spawn(maintenance::run(worker.clone(), blocked_lanes));
+    let tokens = worker.tokens.clone();
+    let refreshes = tokio::spawn(async move { tokens.keep_fresh().await });
+    let end = work(&worker).await;
+    refreshes.abort();
+    upkeep.abort();
+    if let Err(error) = worker.store.retire(&worker.name, worker.epoch).await {
+        warn!("The stop was not recorded: {error}");
+    }
+    info!(worker = %worker.id, "Worker {} stopped", worker.id);
+    Ok(end)
+}
+
+/// Waits for the database as long as it takes, then sees to the schema. `None`: stopped meanwhile.
+async fn wait_for_schema(
+    store: &Store,
+    migrate: bool,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<()>, RunError> {
+    let needed = MIGRATOR
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or_default();
+    let mut waits = Reconnect::new();
+    loop {
+        let error = match store.schema_version().await {
+            Ok(found) if found >= Some(needed) => break,
+            Ok(_) if migrate => {
+                MIGRATOR.run(&store.pool).await?;
+                break;
+            }
+            Ok(found) => return Err(RunError::Schema { found, needed }),
+            // The server answered and refuses us: waiting will not help.
+            Err(error)
+                if error.sqlstate().is_some_and(|code| {
+                    code.starts_with("28") || code == "3D000" || code == "42501"
+                }) =>
+            {
+                return Err(error.into());
+            }
+            Err(error) => error,
+        };
+        let wait = waits.next_wait();
+        warn!("Waiting for the database: {error}");
+        health.database_failed(error.to_string());
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    health.database_ok();
+    Ok(Some(()))
+}
+
+/// Registers the worker and builds what its tasks share.
+async fn enlist(
+    settings: &Settings,
+    options: RunOptions,
+    store: Store,
+    stop: CancellationToken,
+    health: Health,
+    blocked: mpsc::UnboundedSender<(String, i16)>,
+) -> Result<Worker, RunError> {
+    let secrets: HashMap<String, _> = settings
+        .apps()
+        .iter()
+        .filter_map(|(appid, app)| Some((appid.clone(), app.secret.clone()?)))
+        .collect();
+    let mut appids: Vec<String> = secrets.keys().cloned().collect();
+    appids.sort();
+    let name = settings.worker().to_owned();
+    let epoch = store.enlist(&name, &appids).await?;
+    let id = format!("{name}#{epoch}");
+    let wechat = Arc::new(
+        Wechat::new(&WechatOptions {
+            hosts: settings.api_base().to_vec(),
+            connect_timeout: settings.connect_timeout(),
+            request_timeout: settings.request_timeout(),
+            idle_connections_max: settings.concurrency(),
+            ..WechatOptions::default()
+        })
+        .map_err(|error| RunError::Wechat(error.to_string()))?,
+    );
+    let tokens = TokenKeeper::new(store.clone(), wechat.clone(), secrets, id.clone());
+    let policy = RetryPolicy {
+        base: settings.backoff_base(),
+        cap: settings.backoff_cap(),
+    };
+    let errcodes = store.errcode_rules().await?;
+    let worker = Worker {
+        deliverer: Deliverer::new(wechat, tokens.clone(), ErrcodeTable::new(errcodes), policy),
+        tokens,
+        health,
+        options: Options {
+            concurrency: settings.concurrency(),
+            lease: settings.lease(),
+            request_timeout: settings.request_timeout(),
+            poll: settings.poll(),
+            drain: settings.drain(),
+            doubt: DoubtPolicy {
+                window: settings.doubt_window(),
+                age: settings.doubt_age(),
+            },
+            history_months: i32::try_from(settings.history_months()).unwrap_or(i32::MAX),
+            appids,
+            until_empty: options.until_empty,
+        },
+        id,
+        name,
+        epoch,
+        tally: Tally::default(),
+        stop,
+        abort: CancellationToken::new(),
+        paused: Mutex::default(),
+        known: Mutex::default(),
+        apps: Mutex::default(),
+        blocked,
+        workers_alive: AtomicI64::new(1),
+        settle_permits: Semaphore::new(
+            (settings.pool_connections() as usize)
+                .saturating_sub(3)
+                .clamp(1, 4),
+        ),
+        store,
+    };
+    worker.refresh_apps().await?;
+    Ok(worker)
+}
+
+/// The loop's tasks, then the graceful stop.
+async fn work(worker: &Arc<Worker>) -> RunEnd {
+    let (leases, leased) = mpsc::channel(1);
+    let (rows, due) = async_channel::bounded(worker.options.concurrency);
+    let bell = waking::listen(worker.clone());
+    let leaser = tokio::spawn(leasing::lease_until_stopped(worker.clone(), leases, bell));
+    let opener = tokio::spawn(sending::open_batches(worker.clone(), leased, rows));
+    let mut slots = JoinSet::new();
+    for _ in 0..worker.options.concurrency {
+        slots.spawn(sending::send_rows(worker.clone(), due.clone()));
+    }
+    drop(due);
+    let _ = leaser.await;
+    worker.health.stopping();
+    let drained = async {
+        let _ = opener.await;
+        while slots.join_next().await.is_some() {}
+        while worker.tally.batches() > 0 {
+            worker.tally.changed.notified().await;
+        }
+    };
+    tokio::pin!(drained);
+    if tokio::time::timeout(worker.options.drain, &mut drained)
+        .await
+        .is_ok()
+    {
+        return RunEnd::Drained;
+    }
+    warn!("The drain's deadline has passed: what is still in flight is in doubt");
+    worker.abort.cancel();
+    if tokio::time::timeout(LAST_SETTLES, drained).await.is_err() {
+        warn!(
+            "Not everything could be settled: other workers will put the rest in doubt when its leases lapse"
+        );
+    }
+    RunEnd::DeadlinePassed
+}

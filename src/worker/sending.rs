@@ -1,0 +1,299 @@
+//! Sending: a batch is started durably, then its rows go to the slots, one attempt each.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_channel::{Receiver, Sender};
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use tokio::sync::{Notify, mpsc};
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use super::{Worker, lock, settling};
+use crate::notification::{Credit, Notification, Outcome, Verdict};
+use crate::store::{Lease, LeaseKey};
+use crate::telemetry;
+
+/// Wall and monotonic clocks may differ this much before a lease is given up: more means the machine slept or its clock was
+/// set, and the lease may be somebody else's by now.
+const CLOCK_SLACK: Duration = Duration::from_secs(2);
+/// What a send may take beyond the request time-out: a token refresh, a slow scheduler.
+const SEND_MARGIN: Duration = Duration::from_secs(3);
+
+/// A leased batch on its way: shared by its slots and its settler.
+pub(super) struct Batch {
+    pub(super) key: LeaseKey,
+    /// The durable record of the start.
+    pub(super) started_at: DateTime<Utc>,
+    /// What the outcomes so far are, and how many rows are still out.
+    pub(super) collected: Mutex<Collected>,
+    /// Rung at the first outcome of a new heap and when none is out any more.
+    pub(super) arrived: Notify,
+    /// Both clocks when the lease was asked for, and the database's.
+    asked_at: Instant,
+    asked_wall: SystemTime,
+    /// Milliseconds after `asked_at` at which the lease lapses.
+    lapses_after_ms: AtomicI64,
+}
+
+/// Outcomes waiting for their settle.
+pub(super) struct Collected {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) out: usize,
+}
+
+/// One row on its way to a slot.
+pub(super) struct Work {
+    batch: Arc<Batch>,
+    notification: Notification,
+}
+
+impl Batch {
+    /// A batch whose lease of `length` was asked for, or started, at `asked_at`.
+    fn new(worker: &Worker, lease: &Lease, started_at: DateTime<Utc>, asked_at: Instant) -> Self {
+        let batch = Self {
+            key: key(worker, lease),
+            started_at,
+            collected: Mutex::new(Collected {
+                outcomes: Vec::with_capacity(lease.rows.len()),
+                out: lease.rows.len(),
+            }),
+            arrived: Notify::new(),
+            asked_at: lease.asked_at,
+            asked_wall: SystemTime::now() - lease.asked_at.elapsed(),
+            lapses_after_ms: AtomicI64::new(0),
+        };
+        batch.renewed(asked_at, worker.options.lease);
+        batch
+    }
+
+    /// The lease was started or renewed by a request that left at `asked_at`.
+    pub(super) fn renewed(&self, asked_at: Instant, length: Duration) {
+        let lapses = asked_at.saturating_duration_since(self.asked_at) + length;
+        let lapses = i64::try_from(lapses.as_millis()).unwrap_or(i64::MAX);
+        self.lapses_after_ms.store(lapses, Ordering::Relaxed);
+    }
+
+    /// How long the lease still holds, by this process's clock; zero when the clocks disagree.
+    pub(super) fn holds_for(&self) -> Duration {
+        let elapsed = self.asked_at.elapsed();
+        let wall = self.asked_wall.elapsed().unwrap_or_default();
+        if wall.abs_diff(elapsed) > CLOCK_SLACK {
+            return Duration::ZERO;
+        }
+        let lapses = u64::try_from(self.lapses_after_ms.load(Ordering::Relaxed)).unwrap_or(0);
+        Duration::from_millis(lapses).saturating_sub(elapsed)
+    }
+
+    /// The database's clock, at the latest: counted from when the lease was asked for.
+    fn database_now(&self) -> DateTime<Utc> {
+        self.key.leased_at + self.asked_at.elapsed()
+    }
+
+    /// Adds the outcome of one of its rows.
+    pub(super) fn record(&self, outcome: Outcome) {
+        let ring = {
+            let mut collected = lock(&self.collected);
+            collected.outcomes.push(outcome);
+            collected.out -= 1;
+            collected.out == 0 || collected.outcomes.len() == 1
+        };
+        if ring {
+            self.arrived.notify_one();
+        }
+    }
+}
+
+fn key(worker: &Worker, lease: &Lease) -> LeaseKey {
+    LeaseKey {
+        appid: lease.appid.clone(),
+        lease_id: lease.lease_id,
+        worker: worker.id.clone(),
+        leased_at: lease.leased_at,
+    }
+}
+
+/// Starts leased batches one after the other and hands their rows to the slots. While the slots are busy the next batch
+/// waits unstarted, so that a crash leaves no doubt about it.
+pub(super) async fn open_batches(
+    worker: Arc<Worker>,
+    mut leased: mpsc::Receiver<Lease>,
+    rows: Sender<Work>,
+) {
+    while let Some(lease) = leased.recv().await {
+        let count = lease.rows.len();
+        if let Some(batch) = start(&worker, &lease).await {
+            tokio::spawn(settling::settle_batch(worker.clone(), batch.clone()));
+            for row in lease.rows {
+                hand_over(&worker, &batch, &rows, row).await;
+            }
+        } else {
+            lock(&worker.known).remove(&lease.lease_id);
+            worker.tally.waiting.fetch_sub(count, Ordering::Relaxed);
+            worker.tally.batches.fetch_sub(1, Ordering::Relaxed);
+            worker.tally.changed.notify_one();
+        }
+    }
+}
+
+/// One row to the slots; a row that this version cannot send is dead-lettered with the reason.
+async fn hand_over(
+    worker: &Worker,
+    batch: &Arc<Batch>,
+    rows: &Sender<Work>,
+    row: Result<Notification, crate::store::CorruptRow>,
+) {
+    let refused = match row {
+        Ok(notification) => {
+            let work = Work {
+                batch: batch.clone(),
+                notification,
+            };
+            let Err(closed) = rows.send(work).await else {
+                return;
+            };
+            Outcome::unsent(closed.into_inner().notification.id, Verdict::Release, None)
+        }
+        Err(corrupt) => {
+            error!(
+                notification.id = corrupt.id,
+                "Notification {} cannot be sent: {}", corrupt.id, corrupt.reason
+            );
+            let verdict = Verdict::Dead {
+                credit: Credit::Kept,
+            };
+            Outcome::unsent(corrupt.id, verdict, Some(corrupt.reason))
+        }
+    };
+    worker.tally.waiting.fetch_sub(1, Ordering::Relaxed);
+    batch.record(refused);
+}
+
+/// The durable record before the first send. `None`: the lease is gone or given back, nothing of it may be sent.
+async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
+    if let Some(started_at) = lease.started_at {
+        return Some(Arc::new(Batch::new(
+            worker,
+            lease,
+            started_at,
+            lease.asked_at,
+        )));
+    }
+    let key = key(worker, lease);
+    if worker.stop.is_cancelled() || worker.is_paused(&lease.appid) {
+        if let Err(error) = worker.store.release(&key).await {
+            debug!("A lease was not given back and will lapse: {error}");
+        }
+        return None;
+    }
+    let asked_at = Instant::now();
+    match worker.store.start(&key, worker.options.lease).await {
+        Ok(Some(started_at)) => Some(Arc::new(Batch::new(worker, lease, started_at, asked_at))),
+        Ok(None) => {
+            telemetry::record_fenced("start");
+            warn!(
+                "Lease {} of {} was gone before its start: nothing of it is sent",
+                lease.lease_id, lease.appid
+            );
+            None
+        }
+        Err(error) => {
+            worker.health.database_failed(error.to_string());
+            warn!("A lease was not started and will lapse: {error}");
+            // It may have been started all the same. Nothing of it is sent, so it can be given up once the database answers.
+            None
+        }
+    }
+}
+
+/// One slot: sends one row after the other until there are no more.
+pub(super) async fn send_rows(worker: Arc<Worker>, rows: Receiver<Work>) {
+    while let Ok(Work {
+        batch,
+        notification,
+    }) = rows.recv().await
+    {
+        if worker.tally.waiting.fetch_sub(1, Ordering::Relaxed) == worker.options.concurrency {
+            worker.tally.changed.notify_one();
+        }
+        worker.tally.in_flight.fetch_add(1, Ordering::Relaxed);
+        worker.tally.begun.fetch_add(1, Ordering::Relaxed);
+        let outcome = attempt(&worker, &batch, notification).await;
+        worker.tally.in_flight.fetch_sub(1, Ordering::Relaxed);
+        batch.record(outcome);
+    }
+}
+
+/// One attempt at one row, if it may still be sent at this moment.
+async fn attempt(worker: &Worker, batch: &Batch, notification: Notification) -> Outcome {
+    let id = notification.id;
+    if worker.stop.is_cancelled() || worker.is_paused(&notification.appid) {
+        return Outcome::unsent(id, Verdict::Release, None);
+    }
+    if batch.holds_for() < worker.options.request_timeout + SEND_MARGIN {
+        return Outcome::unsent(id, Verdict::Release, None);
+    }
+    if notification
+        .expire_at
+        .is_some_and(|expire_at| expire_at <= batch.database_now())
+    {
+        return Outcome::unsent(id, Verdict::Expired, None);
+    }
+    let span = info_span!(
+        "deliver",
+        notification.id = id,
+        notification.attempt = notification.attempts + 1,
+        wechat.appid = %notification.appid,
+    );
+    let lateness = batch.database_now() - notification.waiting_since;
+    telemetry::record_lateness(&notification.appid, lateness.to_std().unwrap_or_default());
+    let _in_flight = telemetry::InFlight::begin();
+    let began = Instant::now();
+    let delivery = AssertUnwindSafe(worker.deliverer.deliver(&notification)).catch_unwind();
+    let outcome = tokio::select! {
+        biased;
+        delivered = delivery.instrument(span) => match delivered {
+            Ok((outcome, effects)) => {
+                worker.apply(effects).await;
+                outcome
+            }
+            Err(_) => panicked(id),
+        },
+        () = worker.abort.cancelled() => {
+            let reason = "the worker was stopped before WeChat answered";
+            Outcome::unsent(id, Verdict::InDoubt, Some(reason.to_owned()))
+        }
+    };
+    telemetry::record_send(&notification.appid, label(&outcome), began.elapsed());
+    outcome
+}
+
+/// A row that makes our own code panic would do so again: it ends, the worker goes on.
+fn panicked(id: i64) -> Outcome {
+    error!(
+        notification.id = id,
+        "Sending notification {id} panicked; it is dead-lettered"
+    );
+    let reason = "wxnotify panicked while sending this row; it may or may not have been sent";
+    Outcome::unsent(
+        id,
+        Verdict::Dead {
+            credit: Credit::Unknown,
+        },
+        Some(reason.to_owned()),
+    )
+}
+
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome.verdict {
+        Verdict::Sent => "sent",
+        Verdict::Dead { .. } => "dead",
+        Verdict::Expired => "expired",
+        Verdict::Retry { .. } => "retry",
+        Verdict::Park { .. } => "park",
+        Verdict::InDoubt => "doubt",
+        Verdict::Release => "release",
+    }
+}

@@ -1,0 +1,119 @@
+//! Sleeping and waking. A worker that has nothing to do arms the bell, a sequence in the database; INSERTs then send a
+//! NOTIFY. Between the last poll and the arming an INSERT may have looked at the bell unarmed: until every transaction
+//! older than the arming has ended, the sleeper goes on polling. Polling alone works too, when no LISTEN is possible.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
+use tracing::{debug, warn};
+
+use super::Worker;
+use crate::retry::Reconnect;
+use crate::store::StoreError;
+
+/// The channel of NOTIFY.
+const CHANNEL: &str = "wxnotify";
+/// How often a sleeper looks whether somebody has disarmed the bell, and polls until the fence has passed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+const FENCE_POLL: Duration = Duration::from_millis(20);
+
+/// Rings when a producer inserted something while a worker slept.
+pub(super) struct Bell {
+    rung: Arc<Notify>,
+    armed: Option<Armed>,
+}
+
+/// The bell is armed; transactions older than the fence may not know.
+struct Armed {
+    fence: i64,
+    passed: bool,
+    looked_at: Instant,
+}
+
+/// Listens on a connection of its own for as long as the worker runs.
+pub(super) fn listen(worker: Arc<Worker>) -> Bell {
+    let rung = Arc::new(Notify::new());
+    let ring = rung.clone();
+    tokio::spawn(async move {
+        let stop = worker.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = keep_listening(&worker, &ring) => {}
+        }
+    });
+    Bell { rung, armed: None }
+}
+
+async fn keep_listening(worker: &Worker, ring: &Notify) {
+    let mut waits = Reconnect::new();
+    loop {
+        match receive(worker, ring, &mut waits).await {
+            Ok(()) => {}
+            Err(error) => debug!("Not listening, polling meanwhile: {error}"),
+        }
+        tokio::time::sleep(waits.next_wait()).await;
+    }
+}
+
+async fn receive(worker: &Worker, ring: &Notify, waits: &mut Reconnect) -> sqlx::Result<()> {
+    let mut listener = PgListener::connect_with(&worker.store.pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        // `None`: the connection was lost, and what was sent meanwhile with it.
+        if listener.try_recv().await?.is_none() {
+            warn!("The connection that listens for new rows was lost and is made again");
+        }
+        *waits = Reconnect::new();
+        ring.notify_one();
+    }
+}
+
+impl Bell {
+    /// Resolves when the bell has rung.
+    pub(super) async fn rung(&self) {
+        self.rung.notified().await;
+    }
+
+    /// Sleeps up to `longest`, with the bell armed. True: something rang, look everywhere.
+    pub(super) async fn sleep(
+        &mut self,
+        worker: &Worker,
+        longest: Duration,
+    ) -> Result<bool, StoreError> {
+        let Some(armed) = &mut self.armed else {
+            let fence = worker.store.arm_bell().await?;
+            self.armed = Some(Armed {
+                fence,
+                passed: false,
+                looked_at: Instant::now(),
+            });
+            // What came before the arming is found by a look after it.
+            return Ok(false);
+        };
+        if !armed.passed || armed.looked_at.elapsed() >= LOOK_EVERY {
+            let (is_armed, oldest) = worker.store.bell_state().await?;
+            armed.looked_at = Instant::now();
+            armed.passed = oldest >= armed.fence;
+            if !is_armed {
+                self.armed = None;
+                return Ok(false);
+            }
+        }
+        let nap = if armed.passed {
+            longest.min(LOOK_EVERY)
+        } else {
+            longest.min(FENCE_POLL)
+        };
+        if tokio::time::timeout(nap, self.rung.notified())
+            .await
+            .is_err()
+        {
+            return Ok(false);
+        }
+        self.armed = None;
+        worker.store.disarm_bell().await?;
+        Ok(true)
+    }
+}
