@@ -138,6 +138,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> PostgresError 
 #[derive(Debug)]
 pub struct ThrowawayPostgres {
     supervisor: Supervisor,
+    binaries: PathBuf,
     folder: PathBuf,
     data: PathBuf,
     port: u16,
@@ -196,6 +197,7 @@ impl ThrowawayPostgres {
         }
         let mut postgres = Self {
             supervisor: Supervisor::spawn(user, folder, &server)?,
+            binaries: binaries.to_owned(),
             folder: folder.to_owned(),
             data,
             port: 0,
@@ -276,6 +278,12 @@ impl ThrowawayPostgres {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The folder of the server's programs, `psql` among them as a rule.
+    #[must_use]
+    pub fn binaries(&self) -> &Path {
+        &self.binaries
     }
 
     /// The folder of the Unix socket.
@@ -720,6 +728,7 @@ fn install_command(root: &Path) -> &'static str {
 
 /// Arguments of `wxnotify postgres`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "The exit code is CMD's; 128 + n if signal n ended it.")]
 pub struct Args {
     /// Write every commit to the disk before it returns (default: nothing survives a power cut)
     #[arg(long)]
@@ -756,10 +765,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         extra_settings: args.settings,
         data_dir: args.data_dir,
     };
-    // Before the start, so that a signal during it does not end us without a word.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let postgres = ThrowawayPostgres::start(options).await?;
+    let postgres = tokio::select! {
+        started = ThrowawayPostgres::start(options) => started?,
+        // The start goes on in the background, and what it started is dropped.
+        _ = interrupt.recv() => return Ok(ExitCode::from(exit_code_of_signal(Signal::SIGINT as i32))),
+        _ = terminate.recv() => return Ok(ExitCode::from(exit_code_of_signal(Signal::SIGTERM as i32))),
+    };
     let Some((program, arguments)) = args.command.split_first() else {
         eprintln!("Postgres is up until Ctrl-C:");
         println!("{}", postgres.url());
@@ -776,6 +789,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .env("PGUSER", "postgres")
         .env("PGDATABASE", "postgres")
         .env("PGSSLMODE", "disable")
+        .env("PATH", path_ending_in(postgres.binaries()))
         .env_remove("PGSERVICE")
         .env_remove("PGOPTIONS")
         .env_remove("PGHOSTADDR");
@@ -801,10 +815,20 @@ fn forward(child: &tokio::process::Child, signal: Signal) {
     }
 }
 
+/// Our `PATH` with the server's programs behind it, so that `psql` is found even where packages hide it.
+fn path_ending_in(folder: &Path) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain([folder.to_owned()]);
+    env::join_paths(folders).unwrap_or(path)
+}
+
 /// The exit code that tells of `status` as a shell would: 128 + n for signal n.
 fn exit_code_of(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.or_else(|| status.signal().map(exit_code_of_signal))
+        .unwrap_or(1)
+}
+
+fn exit_code_of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }

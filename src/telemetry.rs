@@ -337,7 +337,7 @@ const LEVEL_CAPS: &[(&str, LevelFilter)] = &[
     ("hyper_util", LevelFilter::INFO),
     ("reqwest", LevelFilter::INFO),
     ("rustls", LevelFilter::INFO),
-    ("sqlx", LevelFilter::INFO),
+    ("sqlx", LevelFilter::DEBUG),
     ("tower_http", LevelFilter::INFO),
 ];
 
@@ -412,7 +412,56 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// What is written to it, for a test to read.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place_and_without_data() {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines = fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let openid = std::hint::black_box("oSecretOpenid");
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(report_panic));
+        tracing::subscriber::with_default(registry().with(lines), || {
+            let _ = std::panic::catch_unwind(|| panic!("no row for {openid}"));
+            let _ = std::panic::catch_unwind(|| panic!("a literal of the source"));
+            let _ = std::panic::catch_unwind(|| {
+                panic!(
+                    "failed printing to stdout: {}",
+                    std::hint::black_box("Broken pipe")
+                )
+            });
+        });
+        std::panic::set_hook(usual);
+
+        let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 2, "a closed pipe is no news: {log}");
+        assert!(
+            log.contains("telemetry.rs:") && log.contains("not shown"),
+            "{log}"
+        );
+        assert!(log.contains("a literal of the source"), "{log}");
+        assert!(!log.contains("oSecretOpenid"), "{log}");
+    }
 
     /// Records everything once and returns what `/metrics` shows.
     fn record_everything() -> String {

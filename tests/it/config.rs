@@ -416,3 +416,33 @@ fn debug_output_shows_no_secret() {
     }
     assert!(shown.contains("wx1"), "{shown}");
 }
+
+#[test]
+fn the_environment_sample_names_every_setting_with_its_default() {
+    let sample = include_str!("../../deploy/wxnotify.env.sample");
+    let variables: Vec<(&str, &str)> = sample
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').split_once('='))
+        .collect();
+    for setting in SETTINGS {
+        // These are the person's own, or long and hardly ever changed.
+        if setting.name == "WXNOTIFY_API_BASE" {
+            continue;
+        }
+        let (_, value) = variables
+            .iter()
+            .find(|(name, _)| *name == setting.name)
+            .unwrap_or_else(|| panic!("{} is not in the sample", setting.name));
+        if let Some(default) = setting.default {
+            assert_eq!(*value, default, "{}", setting.name);
+        }
+    }
+    let given = sample
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='));
+    let sources = given.fold(Sources::default(), |sources, (name, value)| {
+        sources.with(name, value)
+    });
+    Settings::load(&sources).unwrap();
+}

@@ -334,3 +334,13 @@ fn the_newest_of_the_usual_folders_is_taken_and_old_ones_are_refused() {
         on_path
     );
 }
+
+#[test]
+fn the_servers_own_programs_are_on_the_commands_path() {
+    let script = "command -v initdb && command -v psql";
+    let output = wxnotify()
+        .args(["postgres", "--", "sh", "-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
