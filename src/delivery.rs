@@ -590,3 +590,278 @@ fn report(outcome: &Outcome, effects: &[Effect]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{notification::sample, wechat::errcode::ErrcodeTable};
+
+    fn rule(errcode: i64, disposition: Disposition, pause: Option<PauseUntil>) -> ErrcodeRule {
+        ErrcodeRule {
+            errcode: Some(errcode),
+            disposition,
+            credit: Credit::Kept,
+            pause,
+            retries_max: None,
+            escalation: None,
+        }
+    }
+
+    const MINUTE: PauseUntil = PauseUntil::After(Duration::from_secs(60));
+
+    fn rules() -> ErrcodeTable {
+        ErrcodeTable::new([
+            rule(-1, Disposition::Retry, None),
+            rule(40001, Disposition::RefreshToken, Some(MINUTE)),
+            rule(
+                45009,
+                Disposition::PauseApp,
+                Some(PauseUntil::ChinaMidnight),
+            ),
+            rule(
+                40037,
+                Disposition::PauseTemplate,
+                Some(PauseUntil::Operator),
+            ),
+            rule(
+                43108,
+                Disposition::PauseUser,
+                Some(PauseUntil::After(Duration::from_secs(2))),
+            ),
+            rule(43101, Disposition::Dead, None),
+            ErrcodeRule {
+                retries_max: Some(1),
+                ..rule(44002, Disposition::Retry, None)
+            },
+            // A mistake of an operator.
+            rule(0, Disposition::Dead, None),
+        ])
+    }
+
+    fn answered(errcode: i64) -> Reply {
+        Reply::Answered {
+            errcode,
+            errmsg: None,
+            rid: None,
+            msgid: None,
+            http_status: 200,
+            took: Duration::from_millis(80),
+        }
+    }
+
+    fn judged(reply: &Reply, change: impl FnOnce(&mut Notification)) -> Judgement {
+        let mut notification = sample();
+        change(&mut notification);
+        judge(
+            reply,
+            &rules(),
+            &notification,
+            &RetryPolicy::default(),
+            Utc::now(),
+        )
+    }
+
+    fn is_retry(verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::Retry { .. })
+    }
+
+    #[test]
+    fn zero_is_sent_whatever_the_table_says() {
+        let judgement = judged(&answered(0), |_| {});
+        assert_eq!(judgement.verdict, Verdict::Sent);
+        assert_eq!(judgement.effects, []);
+    }
+
+    #[test]
+    fn a_refused_message_is_dead_with_the_rules_credit() {
+        let verdict = judged(&answered(43101), |row| row.in_doubt = true).verdict;
+        assert_eq!(
+            verdict,
+            Verdict::Dead {
+                credit: Credit::Kept
+            }
+        );
+    }
+
+    #[test]
+    fn a_retry_on_the_last_attempt_is_dead() {
+        assert!(is_retry(
+            judged(&answered(-1), |row| row.attempts = 6).verdict
+        ));
+        for attempts in [7, 8, 100, i16::MAX] {
+            let verdict = judged(&answered(-1), |row| row.attempts = attempts).verdict;
+            assert_eq!(
+                verdict,
+                Verdict::Dead {
+                    credit: Credit::Kept
+                },
+                "{attempts}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_code_with_few_retries_dies_before_the_attempts_are_used_up() {
+        assert!(is_retry(judged(&answered(44002), |_| {}).verdict));
+        let verdict = judged(&answered(44002), |row| row.attempts = 1).verdict;
+        assert_eq!(
+            verdict,
+            Verdict::Dead {
+                credit: Credit::Kept
+            }
+        );
+    }
+
+    #[test]
+    fn an_unlisted_code_is_retried_three_times() {
+        for attempts in 0..3 {
+            assert!(is_retry(
+                judged(&answered(77_777), |row| row.attempts = attempts).verdict
+            ));
+        }
+        let verdict = judged(&answered(77_777), |row| row.attempts = 3).verdict;
+        assert_eq!(
+            verdict,
+            Verdict::Dead {
+                credit: Credit::Unknown
+            }
+        );
+    }
+
+    #[test]
+    fn pauses_park_the_row_and_say_what_is_paused() {
+        for (errcode, waiting_for, after) in [
+            (45009, WaitingFor::App, PARK_MAX),
+            (40001, WaitingFor::App, Duration::from_secs(60)),
+            (40037, WaitingFor::Template, PARK_MAX),
+        ] {
+            let judgement = judged(&answered(errcode), |_| {});
+            assert_eq!(
+                judgement.verdict,
+                Verdict::Park { waiting_for, after },
+                "{errcode}"
+            );
+            assert_eq!(judgement.effects.len(), 1, "{errcode}");
+        }
+        assert!(matches!(
+            judged(&answered(45009), |_| {}).effects[0],
+            Effect::PauseApp {
+                until: PauseUntil::ChinaMidnight,
+                errcode: Some(45009),
+                ..
+            }
+        ));
+        assert!(matches!(
+            judged(&answered(40037), |_| {}).effects[0],
+            Effect::PauseTemplate {
+                until: PauseUntil::Operator,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn two_calls_for_one_user_wait_two_to_five_seconds_without_an_effect() {
+        for _ in 0..200 {
+            let judgement = judged(&answered(43108), |_| {});
+            let Verdict::Park {
+                waiting_for: WaitingFor::User,
+                after,
+            } = judgement.verdict
+            else {
+                panic!("{judgement:?}");
+            };
+            assert!((2.0..=5.0).contains(&after.as_secs_f64()), "{after:?}");
+            assert_eq!(judgement.effects, []);
+        }
+    }
+
+    #[test]
+    fn parks_count_an_attempt_once_the_row_has_waited_for_a_day() {
+        let old = |row: &mut Notification| row.waiting_since = Utc::now() - TimeDelta::hours(25);
+        for errcode in [43108, 45009, 40037] {
+            assert!(
+                is_retry(judged(&answered(errcode), old).verdict),
+                "{errcode}"
+            );
+        }
+        let Verdict::Retry { after } = judged(&answered(45009), old).verdict else {
+            panic!()
+        };
+        assert!(
+            after >= PARK_MAX,
+            "a counted park is not shorter than the park: {after:?}"
+        );
+    }
+
+    #[test]
+    fn no_connection_never_uses_up_attempts_however_old_the_row() {
+        let reply = Reply::NotSent {
+            reason: "no connection".into(),
+            took: Duration::ZERO,
+        };
+        let verdict = judged(&reply, |row| {
+            row.attempts = 7;
+            row.waiting_since = Utc::now() - TimeDelta::days(30);
+        });
+        assert!(matches!(
+            verdict.verdict,
+            Verdict::Park {
+                waiting_for: WaitingFor::App,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_lost_answer_is_in_doubt_even_on_the_last_attempt() {
+        let reply = Reply::PossiblySent {
+            reason: "no reply in time".into(),
+            http_status: None,
+            took: Duration::from_secs(10),
+        };
+        assert_eq!(
+            judged(&reply, |row| row.attempts = 7).verdict,
+            Verdict::InDoubt
+        );
+    }
+
+    #[test]
+    fn only_a_sound_answer_ends_a_probe() {
+        let lost = Reply::PossiblySent {
+            reason: "x".into(),
+            http_status: Some(502),
+            took: Duration::ZERO,
+        };
+        let unsent = Reply::NotSent {
+            reason: "x".into(),
+            took: Duration::ZERO,
+        };
+        for (reply, ends) in [
+            (answered(0), true),
+            (answered(43101), true),
+            (answered(43108), true),
+            (answered(40037), true),
+            (answered(-1), false),
+            (answered(77_777), false),
+            (answered(40001), false),
+            (answered(45009), false),
+            (lost, false),
+            (unsent, false),
+        ] {
+            let judgement = judged(&reply, |row| row.probe = true);
+            let probe_ok = judgement
+                .effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::ProbeOk { .. }));
+            assert_eq!(probe_ok, ends, "{reply:?}");
+            let unasked = judged(&reply, |row| row.probe = false);
+            assert!(
+                !unasked
+                    .effects
+                    .iter()
+                    .any(|effect| matches!(effect, Effect::ProbeOk { .. }))
+            );
+        }
+    }
+}

@@ -35,6 +35,8 @@ pub struct TokenKeeperOptions {
     pub refresh_before: Duration,
     /// Background refreshes are spread over so long, that workers do not all ask at once.
     pub refresh_spread: Duration,
+    /// The least time from a fetch to the next background refresh, for tokens that come with little life.
+    pub refresh_gap: Duration,
     /// How often to look whether another process has fetched the token.
     pub poll: Duration,
     /// How long a token that failed twice is left before it is fetched once more.
@@ -48,6 +50,7 @@ impl Default for TokenKeeperOptions {
         Self {
             refresh_before: Duration::from_secs(300),
             refresh_spread: Duration::from_secs(60),
+            refresh_gap: Duration::from_secs(5),
             poll: Duration::from_millis(200),
             settle_wait: Duration::from_secs(3),
             claim_margin: Duration::from_secs(5),
@@ -324,9 +327,9 @@ impl Keeper {
                     current,
                     unchanged,
                 } => {
-                    let refused = current
-                        .filter(|token| failed.is_some_and(|failed| failed >= token.generation()));
-                    let fetched = self.fetch_under(app, claim, refused, unchanged).await;
+                    let handed_back =
+                        current.filter(|token| unchanged > 0 && failed >= Some(token.generation()));
+                    let fetched = self.fetch_under(app, claim, failed, handed_back).await;
                     if let Some(token) = fetched? {
                         return Ok(token);
                     }
@@ -337,25 +340,25 @@ impl Keeper {
     }
 
     /// Fetches and stores under a claim; `None` when the claim was lost meanwhile. Gives the claim back on failure.
+    ///
+    /// `handed_back` is the token that WeChat refused, handed out again, and refused again.
     async fn fetch_under(
         &self,
         app: &App,
         claim: i64,
-        refused: Option<AccessToken>,
-        unchanged: i16,
+        failed: Option<i64>,
+        handed_back: Option<AccessToken>,
     ) -> Result<Option<AccessToken>, TokenError> {
-        let fetched = match &refused {
-            Some(token) if unchanged > 0 => self.fetch_another(app, claim, token).await,
-            Some(_) => self
-                .fetch(app, false, "refused")
-                .await
-                .map(|fetched| (claim, fetched)),
-            None => self
-                .fetch(app, false, "expiring")
-                .await
-                .map(|fetched| (claim, fetched)),
+        let reason = if failed.is_some() {
+            "refused"
+        } else {
+            "expiring"
         };
-        let (claim, fetched) = match fetched {
+        let fetched = match &handed_back {
+            Some(token) => self.fetch_another(app, claim, token).await,
+            None => self.fetch(app, false, reason).await,
+        };
+        let fetched = match fetched {
             Ok(fetched) => fetched,
             Err(error) => {
                 // Left to its time-out when this fails too.
@@ -363,7 +366,6 @@ impl Keeper {
                 return Err(error);
             }
         };
-        let failed = refused.map(|token| token.generation());
         let stored = self
             .store
             .store_token(&app.appid, &self.worker, claim, &fetched, failed)
@@ -390,17 +392,17 @@ impl Keeper {
         app: &App,
         claim: i64,
         refused: &AccessToken,
-    ) -> Result<(i64, FetchedToken), TokenError> {
+    ) -> Result<FetchedToken, TokenError> {
         sleep(self.options.settle_wait).await;
         let fetched = self.fetch(app, false, "refused").await?;
         if fetched.token.expose_secret() != refused.expose() {
-            return Ok((claim, fetched));
+            return Ok(fetched);
         }
         if !self.store.take_forced_refresh(&app.appid, claim).await? {
             return Err(TokenError::Irreplaceable);
         }
         warn!(appid = %app.appid, "WeChat refuses the access token that it hands out: forcing a refresh");
-        Ok((claim, self.fetch(app, true, "forced").await?))
+        self.fetch(app, true, "forced").await
     }
 
     async fn fetch(
@@ -422,10 +424,9 @@ impl Keeper {
     fn remember(&self, app: &App, token: AccessToken, life: Duration) -> AccessToken {
         let now = Instant::now();
         let spread = self.options.refresh_spread.mul_f64(rand::random::<f64>());
-        // A token that comes with little life is looked at again soon, not at once.
         let refresh_in = life
             .saturating_sub(self.options.refresh_before)
-            .max(Duration::from_secs(5))
+            .max(self.options.refresh_gap)
             + spread;
         let cached = Cached {
             token: token.clone(),

@@ -10,3 +10,5 @@ mod http;
 mod kernel;
 mod postgres;
 mod simulate;
+mod tokens;
+mod wechat_client;
