@@ -3,6 +3,7 @@
 
 mod cli;
 mod config;
+mod delivery;
 mod errcodes;
 mod hammer;
 mod harness;
