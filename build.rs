@@ -1,4 +1,4 @@
-//! Tells cargo that the migrations are compiled into the program.
+//! Recompiles when a migration is added: the macro that embeds them cannot see new files by itself.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");
