@@ -18,7 +18,7 @@ test: postgres-server
 check: cargo-deny
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	$(CARGO) deny check licenses bans sources
 
 # Advisories are left out of `check`, which must pass without the network: `cargo deny check advisories`.
