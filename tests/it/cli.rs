@@ -116,3 +116,46 @@ async fn settings_come_from_a_file_and_a_flag_too() {
         Some(0)
     );
 }
+
+#[test]
+fn the_worker_starts_nothing_with_bad_settings_and_a_flag_is_checked_like_a_variable() {
+    let (code, _, stderr) = run(wxnotify()
+        .args(["run", "--migrate", "--concurrency", "0", "--lease-secs=11"])
+        .env("DATABASE_URL", "postgres://notifier:hunter2@127.0.0.1:1/x"));
+    assert_eq!(code, Some(64), "{stderr}");
+    assert!(
+        stderr.contains("WXNOTIFY_CONCURRENCY = \"0\" (flag)"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("WXNOTIFY_LEASE_SECS = \"11\" (flag)"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+#[test]
+fn the_workers_help_lists_every_setting_with_its_variable_and_default() {
+    let (code, help, _) = run(wxnotify().args(["run", "--help"]));
+    assert_eq!(code, Some(0));
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for setting in wxnotify::config::SETTINGS {
+        assert!(
+            help.contains(&format!("--{} ", setting.flag())),
+            "{}",
+            setting.name
+        );
+        assert!(
+            help.contains(&format!("[env: {}]", setting.name)),
+            "{}",
+            setting.name
+        );
+        if let Some(default) = setting.default {
+            assert!(
+                help.contains(&format!("[default: {default}]")),
+                "{}",
+                setting.name
+            );
+        }
+    }
+}
