@@ -695,13 +695,14 @@ begin
 end $$;
 
 -- After an unclear reply to lease: gives up what the worker may have leased without knowing. It sent nothing of that, so
--- even a started lease is given back.
-create function wxnotify_drop_unknown(p_worker text, p_known bigint[]) returns integer
+-- even a started lease is given back. p_age_secs keeps away from a request that may still be under way.
+create function wxnotify_drop_unknown(p_worker text, p_known bigint[], p_age_secs float8 default 0) returns integer
 language plpgsql volatile set search_path from current as $$
 declare
     v_dropped int;
 begin
-    delete from notification_leases where worker = p_worker and lease_id <> all (p_known);
+    delete from notification_leases
+    where worker = p_worker and lease_id <> all (p_known) and leased_at <= clock_timestamp() - make_interval(secs => p_age_secs);
     get diagnostics v_dropped = row_count;
     return v_dropped;
 end $$;

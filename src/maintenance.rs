@@ -124,6 +124,15 @@ impl Maintenance {
             )
             .await?;
         worker.workers_alive.store(alive, Ordering::Relaxed);
+        // What an unanswered request may have leased behind our back; the server has ended every such request by then.
+        let age = worker.store.deadline() * 2;
+        let dropped = worker
+            .store
+            .drop_unknown(&worker.id, &worker.known_leases(), age)
+            .await?;
+        if dropped > 0 {
+            warn!(dropped, "Leases without a clear reply were given back");
+        }
         Ok(())
     }
 

@@ -13,6 +13,8 @@ mod tokens;
 mod upkeep;
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -39,6 +41,8 @@ pub struct Store {
     pub pool: PgPool,
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
+    /// Connections made so far: a new one may lead to another server.
+    connections: Arc<AtomicU64>,
 }
 
 /// Why a statement has no result.
@@ -190,6 +194,7 @@ impl Store {
         Self {
             pool,
             deadline: DEADLINE,
+            connections: Arc::default(),
         }
     }
 
@@ -198,12 +203,19 @@ impl Store {
     /// Every session works in READ COMMITTED whatever the database's default, and the server ends a statement a little
     /// after its client gave up, so that no forgotten session keeps a lock.
     #[must_use]
-    pub fn connect_lazy(options: PgConnectOptions, connections: u32, deadline: Duration) -> Self {
+    pub fn connect_lazy(
+        options: PgConnectOptions,
+        connections_max: u32,
+        deadline: Duration,
+    ) -> Self {
+        let connections = Arc::<AtomicU64>::default();
+        let made = connections.clone();
         let pool = PgPoolOptions::new()
-            .max_connections(connections)
+            .max_connections(connections_max)
             .acquire_timeout(deadline)
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
+                made.fetch_add(1, Ordering::Relaxed);
                 Box::pin(async move {
                     let limit = deadline.as_millis() + 1000;
                     sqlx::query(
@@ -217,7 +229,23 @@ impl Store {
                 })
             })
             .connect_lazy_with(options);
-        Self { pool, deadline }
+        Self {
+            pool,
+            deadline,
+            connections,
+        }
+    }
+
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How long a statement may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Runs one statement within the deadline and counts its failure.
@@ -337,15 +365,21 @@ impl Store {
         self.run("release", query.fetch_one(&self.pool)).await
     }
 
-    /// Gives up every lease of this worker whose id is not in `known`.
+    /// Gives up every lease of this worker whose id is not in `known` and that was leased `age` ago or earlier.
     ///
     /// # Errors
     ///
     /// Those leases lapse by themselves.
-    pub async fn drop_unknown(&self, worker: &str, known: &[i64]) -> Result<i32, StoreError> {
+    pub async fn drop_unknown(
+        &self,
+        worker: &str,
+        known: &[i64],
+        age: Duration,
+    ) -> Result<i32, StoreError> {
         let query = sqlx::query_scalar(include_str!("../sql/drop_unknown.sql"))
             .bind(worker)
-            .bind(known);
+            .bind(known)
+            .bind(age.as_secs_f64());
         self.run("drop_unknown", query.fetch_one(&self.pool)).await
     }
 

@@ -38,6 +38,9 @@ use crate::wechat::{Wechat, WechatOptions};
 /// How long settling may go on after the drain's deadline has passed.
 const LAST_SETTLES: Duration = Duration::from_secs(5);
 
+/// How long rows that were leased before a pause are held back here.
+const LOCAL_PAUSE: Duration = Duration::from_secs(5);
+
 /// What a run is asked to do besides its settings.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RunOptions {
@@ -170,6 +173,11 @@ impl Worker {
         Ok(())
     }
 
+    /// The leases this worker knows of.
+    pub(crate) fn known_leases(&self) -> Vec<i64> {
+        lock(&self.known).iter().copied().collect()
+    }
+
     /// Whether sends of a mini-program are held back here.
     fn is_paused(&self, appid: &str) -> bool {
         let mut paused = lock(&self.paused);
@@ -193,16 +201,13 @@ impl Worker {
                 ..
             } = &effect
             {
+                // This only bridges the time until every lease sees the pause in the database.
                 let span = match until {
-                    PauseUntil::After(span) => *span,
-                    // The database knows better; this only bridges the time until every lease sees it.
-                    _ => Duration::from_secs(5),
+                    PauseUntil::After(span) => (*span).min(LOCAL_PAUSE),
+                    _ => LOCAL_PAUSE,
                 };
                 warn!(wechat.appid = %appid, "Mini-program {appid} is paused: {reason}");
-                lock(&self.paused).insert(
-                    appid.clone(),
-                    Instant::now() + span.min(Duration::from_secs(60)),
-                );
+                lock(&self.paused).insert(appid.clone(), Instant::now() + span);
             }
             if let Err(error) = self.store.apply_effect(&effect).await {
                 warn!("A pause was not stored: {error}");

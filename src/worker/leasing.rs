@@ -81,6 +81,8 @@ struct Leaser {
     speed: Speed,
     /// The server's identity when leases and watermarks were learnt.
     server: Option<String>,
+    /// How many connections the store had made when leases and watermarks were learnt.
+    connections: u64,
     /// A lease request had no clear answer.
     unclear: bool,
 }
@@ -99,7 +101,6 @@ pub(super) async fn lease_until_stopped(
     leases: mpsc::Sender<Lease>,
     bell: Bell,
 ) {
-    let stop = worker.stop.clone();
     let now = Instant::now();
     let mut leaser = Leaser {
         worker,
@@ -116,18 +117,18 @@ pub(super) async fn lease_until_stopped(
             per_second: 0.0,
         },
         server: None,
+        connections: 0,
         unclear: false,
     };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = leaser.run(bell) => {}
-    }
+    leaser.run(bell).await;
 }
 
 impl Leaser {
     async fn run(&mut self, mut bell: Bell) {
+        let stop = self.worker.stop.clone();
         let mut waits = Reconnect::new();
-        loop {
+        // Only waits are cut short by the stop: a lease request that is dropped half-way may leave a lease nobody knows.
+        while !stop.is_cancelled() {
             match self.turn(&mut bell).await {
                 Ok(true) => waits = Reconnect::new(),
                 Ok(false) => return,
@@ -136,7 +137,7 @@ impl Leaser {
                     warn!("Leasing waits for the database: {error}");
                     self.worker.health.database_failed(error.to_string());
                     self.unclear = true;
-                    tokio::time::sleep(wait).await;
+                    let _ = tokio::time::timeout(wait, stop.cancelled()).await;
                 }
             }
         }
@@ -144,10 +145,12 @@ impl Leaser {
 
     /// One lease, or one look for lanes, or one sleep. False: nothing is due and the worker was asked to end then.
     async fn turn(&mut self, bell: &mut Bell) -> Result<bool, StoreError> {
-        if self.unclear {
+        if self.unclear || self.connections != self.worker.store.connections() {
             self.forget_after_trouble().await?;
         }
-        self.wait_for_room().await;
+        if !self.wait_for_room().await {
+            return Ok(true);
+        }
         if let Some(lanes) = self.next_lanes() {
             if let [(appid, lane)] = lanes.as_slice() {
                 self.lease_from(appid, *lane).await?;
@@ -161,6 +164,7 @@ impl Leaser {
             tokio::select! {
                 () = tokio::time::sleep(self.awake_wait) => {}
                 () = bell.rung() => {}
+                () = self.worker.stop.cancelled() => {}
             }
             self.awake_wait = (self.awake_wait * 2).min(Duration::from_millis(16));
             self.warm_lanes();
@@ -185,8 +189,10 @@ impl Leaser {
         Ok(true)
     }
 
-    /// After an unclear answer, or when the server may be another: what was remembered of leases is void.
+    /// After an unclear answer, or on a new connection, when the server may be another: what was remembered of leases
+    /// is void.
     async fn forget_after_trouble(&mut self) -> Result<(), StoreError> {
+        let connections = self.worker.store.connections();
         let server = self.worker.store.server_identity().await?;
         if self.server.as_ref() != Some(&server) {
             if self.server.is_some() {
@@ -196,22 +202,28 @@ impl Leaser {
         }
         self.lanes.clear();
         self.apps.clear();
-        let known: Vec<i64> = lock(&self.worker.known).iter().copied().collect();
-        self.worker
-            .store
-            .drop_unknown(&self.worker.id, &known)
-            .await?;
+        if self.unclear {
+            let store = &self.worker.store;
+            store
+                .drop_unknown(&self.worker.id, &self.worker.known_leases(), Duration::ZERO)
+                .await?;
+        }
         self.unclear = false;
+        self.connections = connections;
         Ok(())
     }
 
-    /// Waits while a concurrency of rows is reserved ahead of the slots.
-    async fn wait_for_room(&mut self) {
+    /// Waits while a concurrency of rows is reserved ahead of the slots. False: told to stop meanwhile.
+    async fn wait_for_room(&mut self) -> bool {
         while self.worker.tally.waiting() >= self.worker.options.concurrency {
-            self.worker.tally.changed.notified().await;
+            tokio::select! {
+                () = self.worker.tally.changed.notified() => {}
+                () = self.worker.stop.cancelled() => return false,
+            }
         }
-        self.speed
-            .update(self.worker.tally.begun.load(Ordering::Relaxed));
+        let begun = self.worker.tally.begun.load(Ordering::Relaxed);
+        self.speed.update(begun);
+        true
     }
 
     /// The rows a lease should have: as many as last [`BATCH_LASTS`], shared by the lanes that have something.

@@ -106,11 +106,10 @@ impl Bell {
         } else {
             longest.min(FENCE_POLL)
         };
-        if tokio::time::timeout(nap, self.rung.notified())
-            .await
-            .is_err()
-        {
-            return Ok(false);
+        tokio::select! {
+            () = self.rung.notified() => {}
+            () = tokio::time::sleep(nap) => return Ok(false),
+            () = worker.stop.cancelled() => return Ok(false),
         }
         self.armed = None;
         worker.store.disarm_bell().await?;
