@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use sqlx::{Connection, PgConnection};
 
 use crate::cli::{Exit, Output};
 use crate::config::Settings;
@@ -31,6 +32,9 @@ use report::{Report, Style};
 
 /// How long a statement of an operator may take: people wait longer than workers.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long the database may take to answer at all.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The operators' commands.
 #[derive(Debug, Subcommand)]
@@ -72,7 +76,15 @@ pub async fn run(
     settings: &Settings,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let store = Store::connect_lazy(settings.connect_options(), 1, DEADLINE);
+    let options = settings.connect_options();
+    // The pool would go on trying to connect; a person wants to hear at once that the database is away.
+    let probe = tokio::time::timeout(CONNECT_DEADLINE, PgConnection::connect_with(&options));
+    match probe.await {
+        Ok(Ok(connection)) => connection.close().await.unwrap_or_default(),
+        Ok(Err(source)) => return Err(no_connection(&source)),
+        Err(_) => return Err(no_connection(&sqlx::Error::PoolTimedOut)),
+    }
+    let store = Store::connect_lazy(options, 1, DEADLINE);
     let result = execute(command, &store).await;
     store.pool.close().await;
     let report = result?;
@@ -150,6 +162,21 @@ fn with_next_step(error: anyhow::Error) -> anyhow::Error {
         ),
     };
     OperateError { message, exit }.into()
+}
+
+/// The database cannot be reached, or does not let us in.
+fn no_connection(source: &sqlx::Error) -> anyhow::Error {
+    let why = match source {
+        sqlx::Error::Database(refused) => refused.message().to_owned(),
+        other => other.to_string(),
+    };
+    OperateError {
+        message: format!(
+            "the database cannot be used: {why}\nnext: check DATABASE_URL and that Postgres is running"
+        ),
+        exit: Exit::Unavailable,
+    }
+    .into()
 }
 
 /// What a refusal of the database means for an operator.

@@ -136,6 +136,11 @@ impl Queue {
         self.database.pool()
     }
 
+    /// The URL of the database, for the program itself.
+    pub fn url(&self) -> &str {
+        self.database.url()
+    }
+
     pub async fn register(&self, appid: &str) {
         let statement = "insert into wechat_apps (appid) values ($1)";
         sqlx::query(statement)
