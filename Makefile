@@ -28,4 +28,4 @@ cargo-deny:
 	    $(CARGO) install --locked cargo-deny; }
 
 postgres-server:
-	@tools/ensure-postgres.sh
+	@.ci/ensure-postgres.sh

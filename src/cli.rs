@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::{Arg, ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
 use sqlx::migrate::Migrate;
 use sqlx::{Connection, PgConnection};
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
@@ -394,29 +394,30 @@ async fn run_worker(mut sources: Sources, args: RunArgs) -> anyhow::Result<ExitC
 }
 
 async fn stop_on_signals(stop: CancellationToken) {
-    next_signal().await;
-    tracing::info!(
-        "Stopping: no more leases; what is in flight is finished. A second signal stops at once"
-    );
-    stop.cancel();
-    next_signal().await;
-    tracing::warn!("Stopped at once: what was in flight will be in doubt when its leases lapse");
-    std::process::exit(i32::from(Exit::Temporary as u8));
-}
-
-/// Resolves at SIGINT or SIGTERM.
-async fn next_signal() {
-    let mut terminate = match tokio::signal::unix::signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
+    // Registered once: a second signal must not fall between two registrations.
+    let streams = signal(SignalKind::terminate())
+        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = match streams {
+        Ok(streams) => streams,
         Err(error) => {
-            tracing::warn!("Signals cannot be awaited: {error}");
-            return std::future::pending().await;
+            tracing::warn!("Signals cannot be awaited, a stop will not be graceful: {error}");
+            return;
         }
     };
     tokio::select! {
         _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupt.recv() => {}
     }
+    tracing::info!(
+        "Stopping: no more leases; what is in flight is finished. A second signal stops at once"
+    );
+    stop.cancel();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::warn!("Stopped at once: what was in flight will be in doubt when its leases lapse");
+    std::process::exit(i32::from(Exit::Temporary as u8));
 }
 
 /// Applies the migrations that the database lacks and says which those were.

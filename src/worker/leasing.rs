@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::waking::Bell;
 use super::{Worker, lock};
 use crate::retry::Reconnect;
-use crate::store::{Lease, LeaseRequest, Leased, StoreError, Watermark};
+use crate::store::{Lease, LeaseRequest, Leased, SendingApp, StoreError, Watermark};
 use crate::telemetry;
 
 /// A pick looks this far behind its watermark.
@@ -484,15 +484,21 @@ impl Leaser {
     async fn look_for_lanes(&mut self) -> Result<Option<Duration>, StoreError> {
         let fronts = self.worker.store.fronts().await?;
         self.worker.health.lease_polled();
-        let apps = self.worker.apps();
+        let mut apps = self.worker.apps();
+        let is_ours = |apps: &[SendingApp], appid: &str| apps.iter().any(|app| app.appid == appid);
+        if fronts.iter().any(|front| {
+            !is_ours(&apps, &front.appid) && self.worker.options.appids.contains(&front.appid)
+        }) {
+            // We have its secret: it may have been registered a moment ago.
+            self.worker.refresh_apps().await?;
+            apps = self.worker.apps();
+        }
         let now = Instant::now();
         let mut next_due: Option<Duration> = None;
         self.lanes
             .retain(|_, lane| lane.rests_until > now || lane.swept_at.is_some());
         for front in fronts {
-            if !apps.iter().any(|app| app.appid == front.appid)
-                || self.worker.is_paused(&front.appid)
-            {
+            if !is_ours(&apps, &front.appid) || self.worker.is_paused(&front.appid) {
                 continue;
             }
             let Some(due_in_secs) = front.due_in_secs else {
