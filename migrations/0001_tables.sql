@@ -273,7 +273,7 @@ comment on column notification_history.created_at is 'When the producer inserted
 comment on column notification_history.producer is 'The database user that inserted it.';
 comment on column notification_history.attempts is 'Sends counted.';
 comment on column notification_history.in_doubt_since is 'Set when a send of it was ever in doubt: with status sent and settled_by reply it may have been delivered twice.';
-comment on column notification_history.errcode is 'WeChat''s last errcode; 0 or null for sent.';
+comment on column notification_history.errcode is 'WeChat''s last errcode; 0 for sent by a reply, null when an event or an operator ended it.';
 comment on column notification_history.errmsg is 'WeChat''s last errmsg or the transport failure.';
 comment on column notification_history.msgid is 'WeChat''s msgid: an integer above 2^53.';
 comment on column notification_history.credit is 'What became of the user''s credit, for dead rows: kept, gone or unknown.';

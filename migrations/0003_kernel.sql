@@ -62,7 +62,7 @@ begin
             errmsg, msgid, credit, duplicate_of, worker, settled_by, last_attempt_at, finished_at)
         select id, appid, status, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
             held, expire_at, lane, dedup_key, business_ref, on_doubt, attempts_max, created_at, producer, attempts + p_attempts, in_doubt_since,
-            case when status = 'sent' then errcode else coalesce(errcode, last_errcode) end,
+            case when status <> 'sent' then coalesce(errcode, last_errcode) when p_settled_by = 'reply' then 0 else errcode end,
             case when status = 'sent' then errmsg else coalesce(errmsg, last_errmsg) end,
             msgid, credit, duplicate_of, p_worker, p_settled_by, last_attempt_at, clock_timestamp()
         from gone),

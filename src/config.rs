@@ -1023,11 +1023,11 @@ impl Loader {
             bound(
                 "WXNOTIFY_CONNECT_TIMEOUT_SECS",
                 format!(
-                    "must not exceed WXNOTIFY_REQUEST_TIMEOUT_SECS = {} seconds",
+                    "must be less than WXNOTIFY_REQUEST_TIMEOUT_SECS = {} seconds",
                     request.as_secs_f64()
                 ),
                 "lower it or raise the request time-out",
-                connect <= request,
+                connect < request,
             );
         }
     }
