@@ -358,7 +358,7 @@ fn change_report(verb: &Verb, results: &[VerbResult], more: bool, args: &ChangeA
         "results": counts, "rows": results,
     }));
     report.line(format!(
-        "{}: changed {changed} of {} matching notifications.",
+        "{}: changed {changed} of {} notifications.",
         verb.action(),
         results.len()
     ));
