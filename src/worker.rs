@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -349,37 +350,81 @@ async fn enlist(
     health: Health,
     blocked: mpsc::UnboundedSender<(String, i16)>,
 ) -> Result<Worker, RunError> {
-    let secrets: HashMap<String, _> = settings
-        .apps()
-        .iter()
-        .filter_map(|(appid, app)| Some((appid.clone(), app.secret.clone()?)))
-        .collect();
-    let mut appids: Vec<String> = secrets.keys().cloned().collect();
-    appids.sort();
+    let options = Options::of(settings, options);
     let name = settings.worker().to_owned();
-    let epoch = store.enlist(&name, &appids).await?;
+    let epoch = store.enlist(&name, &options.appids).await?;
     let id = format!("{name}#{epoch}");
-    let wechat = Arc::new(
-        Wechat::new(&WechatOptions {
-            hosts: settings.api_base().to_vec(),
-            connect_timeout: settings.connect_timeout(),
-            request_timeout: settings.request_timeout(),
-            idle_connections_max: settings.concurrency(),
-            ..WechatOptions::default()
-        })
-        .map_err(|error| RunError::Wechat(error.to_string()))?,
+    let (deliverer, tokens) = build_deliverer(settings, &store, &id).await?;
+    // Leases, the bell and maintenance get connections of their own.
+    let settles = (settings.pool_connections() as usize)
+        .saturating_sub(3)
+        .clamp(1, 4);
+    let worker = Worker {
+        deliverer,
+        tokens,
+        health,
+        options,
+        id,
+        name,
+        epoch,
+        tally: Tally::default(),
+        stop,
+        abort: CancellationToken::new(),
+        paused: Mutex::default(),
+        known: Mutex::default(),
+        apps: Mutex::default(),
+        blocked,
+        workers_alive: AtomicI64::new(1),
+        settle_permits: Semaphore::new(settles),
+        store,
+    };
+    worker.refresh_apps().await?;
+    Ok(worker)
+}
+
+/// What sends: the client, the keeper of its tokens, and the rules for WeChat's answers.
+async fn build_deliverer(
+    settings: &Settings,
+    store: &Store,
+    worker: &str,
+) -> Result<(Deliverer, TokenKeeper), RunError> {
+    let wechat = Wechat::new(&WechatOptions {
+        hosts: settings.api_base().to_vec(),
+        connect_timeout: settings.connect_timeout(),
+        request_timeout: settings.request_timeout(),
+        idle_connections_max: settings.concurrency(),
+        ..WechatOptions::default()
+    });
+    let wechat = Arc::new(wechat.map_err(|error| RunError::Wechat(error.to_string()))?);
+    let tokens = TokenKeeper::new(
+        store.clone(),
+        wechat.clone(),
+        secrets(settings),
+        worker.to_owned(),
     );
-    let tokens = TokenKeeper::new(store.clone(), wechat.clone(), secrets, id.clone());
     let policy = RetryPolicy {
         base: settings.backoff_base(),
         cap: settings.backoff_cap(),
     };
-    let errcodes = store.errcode_rules().await?;
-    let worker = Worker {
-        deliverer: Deliverer::new(wechat, tokens.clone(), ErrcodeTable::new(errcodes), policy),
+    let rules = ErrcodeTable::new(store.errcode_rules().await?);
+    Ok((
+        Deliverer::new(wechat, tokens.clone(), rules, policy),
         tokens,
-        health,
-        options: Options {
+    ))
+}
+
+/// The mini-programs this worker can send for.
+fn secrets(settings: &Settings) -> HashMap<String, SecretString> {
+    let apps = settings.apps().iter();
+    apps.filter_map(|(appid, app)| Some((appid.clone(), app.secret.clone()?)))
+        .collect()
+}
+
+impl Options {
+    fn of(settings: &Settings, options: RunOptions) -> Self {
+        let mut appids: Vec<String> = secrets(settings).into_keys().collect();
+        appids.sort();
+        Self {
             concurrency: settings.concurrency(),
             lease: settings.lease(),
             request_timeout: settings.request_timeout(),
@@ -392,27 +437,8 @@ async fn enlist(
             history_months: i32::try_from(settings.history_months()).unwrap_or(i32::MAX),
             appids,
             until_empty: options.until_empty,
-        },
-        id,
-        name,
-        epoch,
-        tally: Tally::default(),
-        stop,
-        abort: CancellationToken::new(),
-        paused: Mutex::default(),
-        known: Mutex::default(),
-        apps: Mutex::default(),
-        blocked,
-        workers_alive: AtomicI64::new(1),
-        settle_permits: Semaphore::new(
-            (settings.pool_connections() as usize)
-                .saturating_sub(3)
-                .clamp(1, 4),
-        ),
-        store,
-    };
-    worker.refresh_apps().await?;
-    Ok(worker)
+        }
+    }
 }
 
 /// The loop's tasks, then the graceful stop.
