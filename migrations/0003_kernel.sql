@@ -5,7 +5,10 @@
 -- could not be had is reported or found again later. Every function needs READ COMMITTED: the app lock must be older
 -- than the snapshot that reads the leases, hence lock and pick are two statements.
 --
--- Plans are pinned per function: a plan cached while the table was empty would scan the whole table later.
+-- Plans are pinned per function: a plan cached while the table was empty would scan the whole table later. Where an index
+-- on (appid, …) would do for a small table and not for a large one, rows are found by id alone (a lease's ids are of its
+-- app), and keys by a sub-select for each row, which no plan can turn into a walk through all the keys of the app.
+-- Picks are forbidden to sort, which leaves them the index in pick order.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create function wxnotify_need_read_committed() returns void
@@ -24,13 +27,14 @@ begin
     perform pg_advisory_xact_lock(20784, hashtext(p_appid));
 end $$;
 
--- Makes the losers of a dedup key due again, as many as can be seen; the others poll, since their due is finite.
+-- Makes the losers of dedup keys due again, up to 50 of each that can be had; the others poll, since their due is finite.
 create function wxnotify_wake_duplicates(p_appid text, p_keys text[]) returns void
 language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 begin
     with woken as (
-        select id from pending_notifications
-        where appid = p_appid and dedup_key = any (p_keys) and waiting_for = 'duplicate' limit 200 for update skip locked)
+        select d.id from unnest(p_keys) u (dedup_key) cross join lateral (
+            select id from pending_notifications p
+            where p.appid = p_appid and p.dedup_key = u.dedup_key and p.waiting_for = 'duplicate' limit 50 for update skip locked) d)
     update pending_notifications p set waiting_for = null, due = wxnotify_next_due(p.held, p.send_at, p.expire_at)
     from woken where p.id = woken.id;
     if found then
@@ -45,8 +49,8 @@ create function wxnotify_finish(
     p_appid text, p_ids bigint[], p_statuses text[], p_settled_by text, p_worker text,
     p_errcodes bigint[] default null, p_errmsgs text[] default null, p_msgids bigint[] default null, p_credits text[] default null,
     p_duplicate_of bigint[] default null, p_attempts smallint default 0) returns integer
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_mergejoin = off
-    set jit = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off
+    set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_moved int;
     v_keys  text[];
@@ -67,9 +71,9 @@ begin
             msgid, credit, duplicate_of, p_worker, p_settled_by, last_attempt_at, clock_timestamp()
         from gone),
     freed as (
-        delete from notification_keys k using gone
-        where gone.dedup_key is not null and gone.status not in ('sent', 'presumed_sent')
-          and k.appid = p_appid and k.dedup_key = gone.dedup_key and k.id = gone.id)
+        delete from notification_keys f where f.ctid = any (array(
+            select (select k.ctid from notification_keys k where k.appid = p_appid and k.dedup_key = gone.dedup_key and k.id = gone.id)
+            from gone where gone.dedup_key is not null and gone.status not in ('sent', 'presumed_sent'))))
     select count(*), array_agg(dedup_key) filter (where dedup_key is not null and status <> 'duplicate') into v_moved, v_keys from gone;
     if v_keys is not null then
         perform wxnotify_wake_duplicates(p_appid, v_keys);
@@ -90,7 +94,8 @@ $$;
 -- Rows that lost their dedup key, locked by the caller: while the winner is pending they wait (a finite while); when it
 -- is gone and its key stands it was sent, and they end as duplicates.
 create function wxnotify_lose_keys(p_appid text, p_ids bigint[], p_winners bigint[]) returns void
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off
+    set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_now       timestamptz := clock_timestamp();
     v_ids       bigint[];
@@ -99,8 +104,8 @@ begin
     select array_agg(u.id), array_agg(u.winner) into v_ids, v_winners
     from unnest(p_ids, p_winners) u (id, winner)
     join pending_notifications p on p.id = u.id
-    join notification_keys k on k.appid = p_appid and k.dedup_key = p.dedup_key and k.id = u.winner
-    where not exists (select 1 from pending_notifications w where w.id = u.winner)
+    where (select k.id from notification_keys k where k.appid = p_appid and k.dedup_key = p.dedup_key) = u.winner
+      and not exists (select 1 from pending_notifications w where w.id = u.winner)
       and p.in_doubt_since is null;
     if v_ids is not null then
         perform wxnotify_finish(p_appid, v_ids, array_fill('duplicate'::text, array[cardinality(v_ids)]), 'worker', null, p_duplicate_of => v_winners);
@@ -127,7 +132,7 @@ create function wxnotify_lease_locked(
     p_start boolean)
 returns setof wxnotify_leased
 language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off
-    set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+    set enable_mergejoin = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
     v_now     timestamptz := clock_timestamp();
@@ -188,13 +193,14 @@ begin
         -- Keys are read first and only those not visible are inserted: a blind insert would wait for a producer's open
         -- cancel with the app lock held.
         with picked as materialized (
-            select r.tid, r.id, r.user_key, r.n, p.dedup_key, p.rescues, k.id as winner,
+            select r.tid, r.id, r.user_key, r.n, p.dedup_key, p.rescues,
+                   case when p.dedup_key is not null
+                       then (select k.id from notification_keys k where k.appid = p_appid and k.dedup_key = p.dedup_key) end as winner,
                    row_number() over (partition by p.dedup_key order by r.n) as key_turn
             from unnest(v_rows, v_ids, v_users) with ordinality r (tid, id, user_key, n)
-            join pending_notifications p on p.ctid = r.tid
-            left join notification_keys k on p.dedup_key is not null and k.appid = p_appid and k.dedup_key = p.dedup_key),
+            join pending_notifications p on p.ctid = r.tid),
         -- A row that was rescued twice ends the batch before it, or is the batch: it may be what kills workers.
-        solo as (
+        solo as materialized (
             select min(n) filter (where rescues >= 2) as at, min(n) as front from picked where winner is null or winner = id),
         chosen as (
             select distinct on (user_key) picked.* from picked, solo
@@ -237,12 +243,12 @@ create function wxnotify_lease(
     p_appid text, p_lane smallint, p_worker text, p_due timestamptz, p_id bigint, p_low_lease_id bigint, p_rows int, p_secs float8,
     p_start boolean default false)
 returns setof wxnotify_leased
-language plpgsql volatile set search_path from current set enable_seqscan = off set enable_bitmapscan = off set jit = off
+language plpgsql volatile set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
     set plan_cache_mode = force_generic_plan as $$
 begin
     perform wxnotify_need_read_committed();
     perform 1 from pending_notifications p
-    where p.appid = p_appid and p.lane = p_lane and p.due <= clock_timestamp() and (p.due, p.id) > (p_due, p_id) limit 1;
+    where p.appid = p_appid and p.lane = p_lane and p.due <= clock_timestamp() and (p.due, p.id) > (p_due, p_id) order by p.due, p.id limit 1;
     if not found then
         return;
     end if;
@@ -273,7 +279,7 @@ end $$;
 
 -- The first due time of every lane, by a loose index scan: one probe a lane however many rows it has.
 create function wxnotify_fronts() returns table (appid text, lane smallint, due timestamptz)
-language sql stable set search_path from current set enable_seqscan = off set enable_bitmapscan = off as $$
+language sql stable set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
     with recursive front as (
         (select p.appid, p.lane, p.due from pending_notifications p order by p.appid, p.lane, p.due, p.id limit 1)
         union all
@@ -341,7 +347,7 @@ begin
     if cardinality(p_sent_ids) > 0 then
         select array_agg(c.id), array_agg(c.msgid) into v_ids, v_msgids from (
             select p.id, u.msgid from unnest(p_sent_ids, p_sent_msgids) u (id, msgid) join pending_notifications p on p.id = u.id
-            where p.appid = p_appid and u.id = any (v_lease.ids) and p.last_lease is distinct from p_lease_id for update of p skip locked) c;
+            where u.id = any (v_lease.ids) and p.last_lease is distinct from p_lease_id for update of p skip locked) c;
         if v_ids is not null then
             v_settled := wxnotify_finish(p_appid, v_ids, array_fill('sent'::text, array[cardinality(v_ids)]), 'reply', p_worker,
                 p_msgids => v_msgids, p_attempts => 1::smallint);
@@ -394,7 +400,7 @@ declare
 begin
     select array_agg(c.n), array_agg(c.id) into v_at, v_ids from (
         select u.n, p.id from unnest(p_ids) with ordinality u (id, n) join pending_notifications p on p.id = u.id
-        where p.appid = p_lease.appid and u.id = any (p_lease.ids) and p.last_lease is distinct from p_lease.lease_id
+        where u.id = any (p_lease.ids) and p.last_lease is distinct from p_lease.lease_id
         for update of p skip locked) c;
     if v_ids is null then
         return 0;
@@ -514,7 +520,8 @@ begin
         select p.id, p.openid, p.template_id, p.in_doubt_since from pending_notifications p
         where p.appid = p_appid and p.in_doubt_since is not null
           and exists (select 1 from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since))
-        order by p.id limit p_rows for update skip locked
+        -- + 0: not a walk through the whole table in the order of ids.
+        order by p.id + 0 limit p_rows for update skip locked
     loop
         continue when exists (select 1 from notification_leases l where l.appid = p_appid and v_doubt.id = any (l.ids));
         select u into v_msgid from wxnotify_unowned_events(p_appid, v_doubt.openid, v_doubt.template_id, v_doubt.in_doubt_since) u limit 1;
@@ -586,7 +593,7 @@ end $$;
 -- Keeps the front of a lane clean, at most p_rows rows a call: past expire_at → expired (unresolved when in doubt), out of
 -- attempts → dead (unresolved), and rows nobody can lease now get waiting_for and a later due, at most a poll of 10 minutes.
 create function wxnotify_tidy(p_appid text, p_lane smallint, p_rows int default 1000) returns integer
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off
+language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
     set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_now      timestamptz;
@@ -659,7 +666,7 @@ declare
 begin
     select id into v_id from pending_notifications
     where appid = p_appid and openid = p_openid and template_id = p_template_id and held and (expire_at is null or expire_at > clock_timestamp())
-    order by id limit 1 for update skip locked;
+    order by id + 0 limit 1 for update skip locked;
     if found then
         update pending_notifications
         set held = false, data = p_data, send_at = p_send_at, page = coalesce(p_page, page), expire_at = coalesce(p_expire_at, expire_at)
