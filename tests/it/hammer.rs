@@ -18,6 +18,7 @@ use sqlx::PgConnection;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::kernel::mutants::{self, Mutant};
 use crate::kernel::{Lease, Outcome, Queue, run, settle};
 use truth::{Ended, Send, Told, Truth};
 
@@ -370,6 +371,7 @@ struct Leased {
     data: Option<String>,
     due: Option<DateTime<Utc>>,
     expire_at: Option<DateTime<Utc>>,
+    started_at: Option<DateTime<Utc>>,
 }
 
 /// Where the next pick of a lane starts: the watermark, looked back a second, and now and then the very start.
@@ -478,7 +480,7 @@ impl Worker {
             low_lease_id: 0,
             ids: rows.iter().map(|row| row.id.unwrap()).collect(),
         };
-        let mut started_at: Option<DateTime<Utc>> = None;
+        let mut started_at: Option<DateTime<Utc>> = rows[0].started_at;
         if !started || self.dice.random_bool(0.5) {
             requested_at = Instant::now();
             started_at = sqlx::query_scalar("select wxnotify_start($1, $2, $3, $4)")
@@ -660,8 +662,11 @@ impl Worker {
 }
 
 /// Runs every actor for a while, then lets the queue run dry without faults.
-async fn hammer(seed: u64, span: Duration) -> Arc<Stage> {
+async fn hammer(seed: u64, span: Duration, mutant: Option<&Mutant>) -> Arc<Stage> {
     let queue = Queue::new().await;
+    if let Some(mutant) = mutant {
+        mutant.apply(&queue).await;
+    }
     queue.register(APPS[1]).await;
     let stage = Arc::new(Stage {
         queue,
@@ -808,7 +813,7 @@ fn setting(name: &str, default: u64) -> u64 {
 async fn every_row_ends_once_and_as_the_truth_says_whoever_does_what() {
     let seed = setting("WXNOTIFY_HAMMER_SEED", 7);
     let span = Duration::from_secs(setting("WXNOTIFY_HAMMER_SECS", 15));
-    let stage = hammer(seed, span).await;
+    let stage = hammer(seed, span, None).await;
 
     let truth = stage.truth();
     let first = truth
@@ -827,4 +832,26 @@ async fn every_row_ends_once_and_as_the_truth_says_whoever_does_what() {
     assert!(sends > 100, "only {sends} sends: nothing was hammered");
     let ids: HashSet<i64> = truth.sends.iter().map(|send| send.id).collect();
     assert!(ids.len() < sends, "nothing was ever sent again");
+}
+
+/// A hammer that cannot fail is worthless: it must notice when the kernel lacks a rule.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hammer_notices_a_missing_rule() {
+    let seed = setting("WXNOTIFY_HAMMER_SEED", 7);
+    for mutant in [mutants::NO_ROW_LOCK, mutants::CLOSE_WITHOUT_LOOKING] {
+        let mut violations = 0;
+        for seed in seed..seed + 5 {
+            let stage = hammer(seed, Duration::from_secs(3), Some(&mutant)).await;
+            violations = stage.truth().violations.len();
+            if violations > 0 {
+                break;
+            }
+        }
+        assert!(
+            violations > 0,
+            "{} without {:?} went unnoticed",
+            mutant.function,
+            mutant.find
+        );
+    }
 }

@@ -7,6 +7,7 @@ mod deduplicating;
 mod doubting;
 mod guarding;
 mod leasing;
+pub mod mutants;
 mod planning;
 mod producing;
 mod settling;

@@ -3,7 +3,7 @@
 use chrono::Utc;
 use serde_json::json;
 
-use super::{APP, Outcome, Queue, in_secs, run};
+use super::{APP, Outcome, Queue, backend, in_secs, run};
 
 async fn pause_template(queue: &Queue, template_id: &str) {
     let statement =
@@ -168,4 +168,35 @@ async fn tidying_leaves_rows_alone_that_are_leased_or_held_open_or_sendable() {
     for id in [leased, held_open, sendable] {
         assert_eq!(queue.state(id).await, "pending");
     }
+}
+/// The S6 case: rows that a tidy parks while the pause ends must not stay parked.
+#[tokio::test]
+async fn a_resume_beside_a_tidy_that_has_parked_and_not_committed_wakes_every_row() {
+    let queue = Queue::new().await;
+    pause_template(&queue, "template-1").await;
+    let ids = queue
+        .enqueue_all((0..3).map(|n| json!({"openid": format!("user-{n}")})))
+        .await;
+    let mut tidier = queue.session().await;
+    run(&mut tidier, "begin").await;
+    run(
+        &mut tidier,
+        &format!("select wxnotify_tidy('{APP}', 1::smallint)"),
+    )
+    .await;
+
+    let mut operator = queue.session().await;
+    let waiting = backend(&mut operator).await;
+    let resume = tokio::spawn(async move {
+        run(
+            &mut operator,
+            &format!("select resume_template('{APP}', 'template-1')"),
+        )
+        .await
+    });
+    queue.until_blocked(waiting).await;
+    run(&mut tidier, "commit").await;
+    resume.await.unwrap();
+
+    assert_eq!(queue.lease("one").await.unwrap().ids.len(), ids.len());
 }
