@@ -12,6 +12,7 @@ mod kernel;
 mod operate;
 mod operator_queries;
 mod postgres;
+mod readme;
 mod simulate;
 mod tokens;
 mod views;

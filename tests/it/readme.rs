@@ -1,0 +1,362 @@
+//! What the documentation says is true: its SQL runs in order on a migrated database, its tables name every setting,
+//! command, metric and exit code, both languages say the same, and no link leads nowhere.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use sqlx::{AssertSqlSafe, PgPool};
+use wxnotify::cli::Exit;
+use wxnotify::config::SETTINGS;
+use wxnotify::telemetry::METRICS;
+
+use crate::harness::{TestDatabase, wxnotify};
+
+const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
+const OPERATIONS: [&str; 2] = ["docs/operations.md", "docs/operations.zh-CN.md"];
+/// The mini-program of all examples.
+const APPID: &str = "wx0123456789abcdef";
+
+/// A file of the repository.
+fn text_of(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A fenced block: what stands behind its fence, and its text.
+#[derive(Debug)]
+struct Block {
+    info: String,
+    text: String,
+}
+
+fn blocks_of(path: &str) -> Vec<Block> {
+    let text = text_of(path);
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(info) = line.strip_prefix("```") {
+            let inside: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push(Block {
+                info: info.to_owned(),
+                text: inside.join("\n"),
+            });
+        }
+    }
+    blocks
+}
+
+/// Runs a document's SQL in order, as its reader would: what it calls refused must be, with the message that follows.
+async fn run_sql_of(path: &str, pool: &PgPool) {
+    let mut refusal = None;
+    let mut blocks = 0;
+    for Block { info, text } in blocks_of(path) {
+        match info.as_str() {
+            "sql" => {
+                blocks += 1;
+                let done = sqlx::raw_sql(AssertSqlSafe(text.clone()))
+                    .fetch_all(pool)
+                    .await;
+                done.unwrap_or_else(|error| panic!("{path}: {error}\n{text}"));
+            }
+            "sql refused" => {
+                blocks += 1;
+                let done = sqlx::raw_sql(AssertSqlSafe(text.clone()))
+                    .execute(pool)
+                    .await;
+                let error = done.expect_err("the document says that this is refused");
+                refusal = Some(error.into_database_error().unwrap());
+            }
+            "text" => {
+                let Some(error) = refusal.take() else {
+                    continue;
+                };
+                assert!(
+                    text.contains(&format!("ERROR:  {}\n", error.message())),
+                    "{path} promises\n{text}\nbut the database says\n{error}"
+                );
+            }
+            _ => {}
+        }
+    }
+    assert!(blocks > 0, "{path} has no SQL");
+    assert!(refusal.is_none(), "{path}: no text follows the refusal");
+}
+
+async fn database_with_the_app() -> TestDatabase {
+    let database = TestDatabase::new().await;
+    sqlx::query("select add_app($1), set_default_app($1)")
+        .bind(APPID)
+        .execute(database.pool())
+        .await
+        .unwrap();
+    database
+}
+
+#[tokio::test]
+async fn every_sql_example_of_the_readmes_runs_and_does_what_is_said() {
+    for readme in READMES {
+        let database = database_with_the_app().await;
+        run_sql_of(readme, database.pool()).await;
+        let statuses: Vec<(String, Option<String>)> =
+            sqlx::query_as("select status, business_ref from notifications order by id")
+                .fetch_all(database.pool())
+                .await
+                .unwrap();
+        let statuses: Vec<(&str, Option<&str>)> = statuses
+            .iter()
+            .map(|(status, business_ref)| (status.as_str(), business_ref.as_deref()))
+            .collect();
+        assert_eq!(
+            statuses,
+            [
+                ("due", Some("order-17")),
+                ("cancelled", Some("class-9")),
+                ("due", Some("order-18")),
+                ("due", None),
+                ("due", None),
+                ("due", None),
+            ],
+            "{readme}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_roles_of_the_operations_page_can_do_their_work_and_no_more() {
+    for page in OPERATIONS {
+        let database = database_with_the_app().await;
+        // Roles belong to the whole server: in a transaction they are gone again.
+        let mut connection = database.connect().await;
+        run(&mut connection, "begin").await;
+        for Block { info, text } in blocks_of(page) {
+            if info == "sql" {
+                run(&mut connection, &text).await;
+            }
+        }
+        run(
+            &mut connection,
+            "set local role shop;
+             insert into pending_notifications (openid, template_id, held) values ('o', 't', true);
+             select arm('wx0123456789abcdef', 'o', 't', '{\"thing1\": \"x\"}', now() + interval '1 hour');
+             update pending_notifications set send_at = now() + interval '2 hours';
+             insert into pending_notifications (appid, openid, template_id, data) values ('wxstranger', 'o', 't', '{\"thing1\": \"x\"}');
+             delete from pending_notifications where openid = 'o' and appid <> 'wxstranger'",
+        )
+        .await;
+        run(
+            &mut connection,
+            "set local role support;
+             select * from notifications;
+             select explain_notification(id) from notifications;
+             select * from notification_backlog, notification_failures, notification_dead_letters, notification_doubts,
+                 notification_credits, notification_workers_live, notification_pauses, wechat_tokens",
+        )
+        .await;
+        for (role, forbidden) in [
+            ("shop", "update pending_notifications set attempts = 3"),
+            ("shop", "select * from wechat_access_tokens"),
+            ("shop", "delete from notification_history"),
+            ("shop", "select wxnotify_rescue(1, 1)"),
+            ("shop", "select confirm_sent(1)"),
+            ("support", "select * from wechat_access_tokens"),
+            ("support", "delete from pending_notifications"),
+            ("support", "select cancel_notification(1)"),
+            ("support", "select resume_app('wx0123456789abcdef')"),
+        ] {
+            run(
+                &mut connection,
+                &format!("savepoint before; set local role {role}"),
+            )
+            .await;
+            let error = sqlx::raw_sql(AssertSqlSafe(forbidden))
+                .execute(&mut connection)
+                .await
+                .expect_err(forbidden);
+            let code = error.as_database_error().and_then(|error| error.code());
+            assert_eq!(code.as_deref(), Some("42501"), "{role}: {forbidden}");
+            run(&mut connection, "rollback to savepoint before").await;
+        }
+        run(&mut connection, "rollback").await;
+    }
+}
+
+async fn run(connection: &mut sqlx::PgConnection, statements: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+        .fetch_all(connection)
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{statements}"));
+}
+
+#[test]
+fn both_readmes_have_a_line_for_every_setting_with_its_default() {
+    for readme in READMES {
+        let text = text_of(readme);
+        for setting in SETTINGS {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{}` |", setting.name)))
+                .unwrap_or_else(|| panic!("{readme} lacks the setting {}", setting.name));
+            if let Some(default) = setting.default {
+                assert!(
+                    line.starts_with(&format!("| `{}` | `{default}` |", setting.name)),
+                    "{readme}: the default of {} is {default}: {line}",
+                    setting.name
+                );
+            }
+        }
+        for line in text.lines() {
+            let name = line
+                .strip_prefix("| `")
+                .and_then(|rest| rest.split('`').next());
+            if let Some(name) = name.filter(|name| name.starts_with("WXNOTIFY_")) {
+                assert!(
+                    SETTINGS.iter().any(|setting| setting.name == name),
+                    "{readme}: {name} is no setting"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_environment_sample_shows_every_setting_with_its_default() {
+    let sample = text_of("deploy/wxnotify.env.sample");
+    for setting in SETTINGS {
+        let shown = match setting.default {
+            Some(default) => format!("#{}={default}\n", setting.name),
+            None => format!("{}=", setting.name),
+        };
+        assert!(sample.contains(&shown), "the sample lacks {shown}");
+    }
+}
+
+#[test]
+fn both_readmes_name_every_command() {
+    let help = wxnotify().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands = help.split("Commands:\n").nth(1).unwrap();
+    let commands = commands.split("\n\n").next().unwrap();
+    // Lines of a wrapped description are indented further.
+    let names: BTreeSet<&str> = commands
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(
+        names.contains("run") && names.contains("reschedule"),
+        "{help}"
+    );
+    for readme in READMES {
+        let text = text_of(readme);
+        for name in &names {
+            assert!(
+                text.contains(&format!("| `wxnotify {name}"))
+                    || text.contains(&format!(", `{name}`"))
+                    || text.contains(&format!("、`{name}`")),
+                "{readme} lacks the command {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn both_languages_have_the_same_blocks_headings_and_tables() {
+    for [english, chinese] in [READMES, OPERATIONS] {
+        let infos = |path| -> Vec<String> {
+            blocks_of(path)
+                .into_iter()
+                .map(|block| block.info)
+                .collect()
+        };
+        assert_eq!(infos(english), infos(chinese), "{english} and {chinese}");
+        let count = |path, start: &str| {
+            text_of(path)
+                .lines()
+                .filter(|line| line.starts_with(start))
+                .count()
+        };
+        for start in ["#", "|", "- "] {
+            assert_eq!(
+                count(english, start),
+                count(chinese, start),
+                "lines that begin with {start} in {english} and {chinese}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_operations_pages_list_every_metric_and_exit_code() {
+    for page in OPERATIONS {
+        let text = text_of(page);
+        for metric in METRICS {
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let line = format!("| `{}` | {kind} |", metric.name);
+            assert!(text.contains(&line), "{page} lacks {line}");
+        }
+        for (exit, _) in Exit::MEANINGS {
+            let line = format!("\n| {} | ", exit as u8);
+            assert!(text.contains(&line), "{page} lacks exit code {exit:?}");
+        }
+    }
+}
+
+#[test]
+fn every_operators_query_is_linked_from_both_readmes() {
+    for entry in std::fs::read_dir(root().join("sql/operator")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        for readme in READMES {
+            let link = format!("(sql/operator/{name})");
+            assert!(text_of(readme).contains(&link), "{readme} lacks {link}");
+        }
+    }
+}
+
+#[test]
+fn no_link_leads_nowhere() {
+    let pages = [
+        READMES.as_slice(),
+        &OPERATIONS,
+        &["docs/decisions.md", "CHANGELOG.md"],
+    ]
+    .concat();
+    for page in pages {
+        let folder = Path::new(page).parent().unwrap();
+        for link in links_of(&text_of(page)) {
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            if file.starts_with("http") {
+                continue;
+            }
+            let target = if file.is_empty() {
+                PathBuf::from(page)
+            } else {
+                folder.join(file)
+            };
+            assert!(
+                root().join(&target).exists(),
+                "{page} links to {link}, which does not exist"
+            );
+            if !anchor.is_empty() {
+                let headings = text_of(target.to_str().unwrap());
+                let found = headings
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("## "))
+                    .any(|heading| heading.to_lowercase().replace(' ', "-") == anchor);
+                assert!(found, "{page} links to {link}, which has no such heading");
+            }
+        }
+    }
+}
+
+/// The targets of a page's `[text](target)` links.
+fn links_of(page: &str) -> Vec<String> {
+    page.split("](")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()))
+        .collect()
+}
