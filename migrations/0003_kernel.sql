@@ -584,7 +584,10 @@ begin
         return v_row.in_doubt_since is not null and v_row.in_doubt_since <= p_started_at
             and wxnotify_decide(p_appid, p_id, 'sent', 'late_reply', p_msgid);
     end if;
-    if v_row.in_doubt_since is distinct from p_started_at or v_row.last_lease is distinct from p_lease_id then
+    -- Looked at again with the row locked: since the first look it may have been sent again and be in doubt for that.
+    perform 1 from pending_notifications p
+    where p.id = p_id and p.in_doubt_since = p_started_at and p.last_lease = p_lease_id for update skip locked;
+    if not found then
         return false;
     end if;
     return wxnotify_decide(p_appid, p_id, case when p_dead then 'dead' else 'not_sent' end, 'late_reply');

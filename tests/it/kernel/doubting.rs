@@ -411,6 +411,42 @@ async fn a_late_refusal_ends_its_own_doubt_and_no_older_one() {
     assert!(queue.pending(id).await.in_doubt_since.unwrap() < second_started_at);
 }
 
+/// The refusal of one send must not clear the doubt of a later one, however close they are.
+#[tokio::test]
+async fn a_late_refusal_beside_a_new_doubt_clears_nothing() {
+    let queue = Queue::new().await;
+    let id = queue.enqueue(json!({})).await;
+    let lease = queue.lease_and_start("slow").await;
+    let started_at = started_at(&queue, &lease).await;
+    queue.expire_leases().await;
+    queue.rescue().await;
+    // The refusal has looked at the row and waits to be recorded; meanwhile the row is sent again, in doubt again.
+    let mut gate = queue.session().await;
+    run(&mut gate, "begin").await;
+    run(&mut gate, "lock table notification_attempts in share mode").await;
+    let mut slow = queue.session().await;
+    let waiting = super::backend(&mut slow).await;
+    let refusal = tokio::spawn(async move {
+        let statement = "select wxnotify_offer_late_reply($1, $2, $3, $4, $5, false, false, -1, 'late', null, null)";
+        let offered = sqlx::query_scalar(statement)
+            .bind(APP)
+            .bind(id)
+            .bind(lease.lease_id)
+            .bind(started_at);
+        offered
+            .bind(&lease.worker)
+            .fetch_one(&mut slow)
+            .await
+            .unwrap()
+    });
+    queue.until_blocked(waiting).await;
+    queue.force(&format!("update pending_notifications set last_lease = last_lease + 1, attempts = attempts + 1 where id = {id}")).await;
+    run(&mut gate, "commit").await;
+
+    assert!(!Option::unwrap_or(refusal.await.unwrap(), false));
+    assert_eq!(queue.pending(id).await.in_doubt_since, Some(started_at));
+}
+
 /// The late success of a send whose row was sent again meanwhile belongs to no other row.
 #[tokio::test]
 async fn a_late_success_during_the_resend_is_weighed_once_the_resend_fails() {
