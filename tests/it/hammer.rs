@@ -723,6 +723,11 @@ async fn hammer(seed: u64, span: Duration, mutant: Option<&Mutant>) -> Arc<Stage
 async fn run_dry(stage: &Arc<Stage>, dice: StdRng) {
     stage.faulty.store(false, Ordering::Relaxed);
     let queue = &stage.queue;
+    // Every lease ends here and now, those of workers that have just crashed before their time.
+    let now = Utc::now();
+    for send in &mut stage.truth().sends {
+        send.until = send.until.min(now);
+    }
     let mut worker = Worker {
         stage: stage.clone(),
         session: queue.session().await,
