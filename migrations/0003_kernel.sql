@@ -29,7 +29,7 @@ end $$;
 
 -- Makes the losers of dedup keys due again, up to 50 of each that can be had; the others poll, since their due is finite.
 create function wxnotify_wake_duplicates(p_appid text, p_keys text[]) returns void
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 begin
     with woken as (
         select d.id from unnest(p_keys) u (dedup_key) cross join lateral (
@@ -49,7 +49,7 @@ create function wxnotify_finish(
     p_appid text, p_ids bigint[], p_statuses text[], p_settled_by text, p_worker text,
     p_errcodes bigint[] default null, p_errmsgs text[] default null, p_msgids bigint[] default null, p_credits text[] default null,
     p_duplicate_of bigint[] default null, p_attempts smallint default 0) returns integer
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off
     set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_moved int;
@@ -94,7 +94,7 @@ $$;
 -- Rows that lost their dedup key, locked by the caller: while the winner is pending they wait (a finite while); when it
 -- is gone and its key stands it was sent, and they end as duplicates.
 create function wxnotify_lose_keys(p_appid text, p_ids bigint[], p_winners bigint[]) returns void
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off
     set enable_mergejoin = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_now       timestamptz := clock_timestamp();
@@ -131,7 +131,7 @@ create function wxnotify_lease_locked(
     p_appid text, p_lane smallint, p_worker text, p_due timestamptz, p_id bigint, p_low_lease_id bigint, p_rows int, p_secs float8,
     p_start boolean)
 returns setof wxnotify_leased
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off
     set enable_mergejoin = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
@@ -329,7 +329,7 @@ create function wxnotify_settle(
     p_ids bigint[], p_verdicts text[], p_delays_secs float8[], p_waiting_for text[], p_errcodes bigint[], p_errmsgs text[], p_rids text[],
     p_http_statuses smallint[], p_reasons text[], p_response_ms int[], p_credits text[],
     p_doubt_window_secs float8, p_doubt_age_secs float8) returns bigint[]
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_mergejoin = off
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_mergejoin = off
     set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_lease   notification_leases;
@@ -383,7 +383,7 @@ create function wxnotify_settle_unsent(
     p_lease notification_leases, p_ids bigint[], p_verdicts text[], p_delays_secs float8[], p_waiting_for text[], p_errcodes bigint[],
     p_errmsgs text[], p_rids text[], p_http_statuses smallint[], p_reasons text[], p_response_ms int[], p_credits text[],
     p_doubt_window_secs float8, p_doubt_age_secs float8) returns integer
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_mergejoin = off
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_mergejoin = off
     set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_now      timestamptz := clock_timestamp();
@@ -465,7 +465,7 @@ end $$;
 -- Takes over leases whose worker is gone. Never started: nothing was sent, the rows are simply due. Started: what was not
 -- settled may have been sent and is in doubt since the start. Any worker may call it at any time. Returns the rows put in doubt.
 create function wxnotify_rescue(p_doubt_window_secs float8, p_doubt_age_secs float8) returns integer
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set jit = off as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set jit = off as $$
 declare
     v_lease   notification_leases;
     v_ids     bigint[];
@@ -506,7 +506,7 @@ end $$;
 -- The one place where events end doubts: after an event's commit, after a rescue, and now and then, since either may
 -- have missed the other's uncommitted half. An unowned event belongs to the oldest row of its pair that may have been sent.
 create function wxnotify_weigh(p_appid text, p_rows int default 100) returns integer
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set jit = off as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set jit = off as $$
 declare
     v_doubt record;
     v_msgid bigint;
@@ -535,7 +535,7 @@ end $$;
 -- A late reply or an operator ends a doubt: status sent, unresolved or dead, or not_sent, which makes the row due again.
 -- False: the row is not in doubt, is in flight, or somebody holds it.
 create function wxnotify_decide(p_appid text, p_id bigint, p_status text, p_settled_by text, p_msgid bigint default null) returns boolean
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off as $$
 begin
     perform wxnotify_need_read_committed();
     perform 1 from pending_notifications p where p.appid = p_appid and p.id = p_id and p.in_doubt_since is not null for update skip locked;
@@ -596,7 +596,7 @@ end $$;
 -- Keeps the front of a lane clean, at most p_rows rows a call: past expire_at → expired (unresolved when in doubt), out of
 -- attempts → dead (unresolved), and rows nobody can lease now get waiting_for and a later due, at most a poll of 10 minutes.
 create function wxnotify_tidy(p_appid text, p_lane smallint, p_rows int default 1000) returns integer
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
     set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_now      timestamptz;

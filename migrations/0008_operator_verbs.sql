@@ -45,7 +45,7 @@ comment on function wxnotify_lock_rows is 'Locks rows for an operator''s verb an
 
 create function cancel_notifications(p_ids bigint[], p_doubts boolean default false, p_note text default null, p_filter jsonb default null)
 returns table (id bigint, result text)
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 as $$
 #variable_conflict use_column
 declare
     v_ids      bigint[];
@@ -184,7 +184,7 @@ comment on function redrive_notification is 'Inserts a new row from a dead, unre
 -- (send it although it may have arrived; the doubt stays on record, and the row ends with may_be_doubled).
 create function wxnotify_end_doubts(p_ids bigint[], p_verdict text, p_note text default null, p_filter jsonb default null)
 returns table (id bigint, result text)
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 as $$
 #variable_conflict use_column
 declare
     v_ids     bigint[];
@@ -300,7 +300,7 @@ comment on function pause_template_by_operator is 'Rows of this template wait un
 -- Rows that tidy parked for a pause become due again, at most p_rows. THE CALLER HAS TAKEN THE APP LOCK after ending the
 -- pause: a tidy that still saw the pause has then committed what it parked.
 create function wxnotify_unpark(p_appid text, p_template_id text, p_waiting_for text, p_rows int) returns integer
-language plpgsql volatile set search_path from current set wxnotify.worker = 'on' as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 as $$
 declare
     v_rows int;
 begin

@@ -231,7 +231,7 @@ impl Queue {
     /// Runs a statement as wxnotify itself, past the guard; returns the rows it changed.
     pub async fn force(&self, statement: &str) -> u64 {
         let mut transaction = self.pool().begin().await.unwrap();
-        sqlx::query("set local wxnotify.worker = 'on'")
+        sqlx::query("set local gin_fuzzy_search_limit = 20784")
             .execute(&mut *transaction)
             .await
             .unwrap();

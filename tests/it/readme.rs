@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sqlx::{AssertSqlSafe, PgPool};
 use wxnotify::cli::Exit;
 use wxnotify::config::SETTINGS;
+use wxnotify::store::MIGRATOR;
 use wxnotify::telemetry::METRICS;
 
 use crate::harness::{TestDatabase, wxnotify};
@@ -181,6 +182,54 @@ async fn the_roles_of_the_operations_page_can_do_their_work_and_no_more() {
         }
         run(&mut connection, "rollback").await;
     }
+}
+
+/// Managed Postgres gives nobody a superuser.
+#[tokio::test]
+async fn an_ordinary_owner_of_the_database_can_migrate_send_and_operate() {
+    let database = TestDatabase::empty().await;
+    let mut connection = database.connect().await;
+    let role = format!("wxnotify_owner_{}", std::process::id());
+    let become_owner = format!(
+        "create role {role};
+         do $$ begin execute format('alter database %I owner to {role}', current_database()); end $$;
+         set role {role}"
+    );
+    run(&mut connection, &become_owner).await;
+    MIGRATOR.run(&mut connection).await.unwrap();
+    run(
+        &mut connection,
+        "select add_app('wx0123456789abcdef');
+         insert into pending_notifications (appid, openid, template_id, data)
+         values ('wx0123456789abcdef', 'one', 't', '{\"thing1\": \"x\"}'), ('wx0123456789abcdef', 'two', 't', '{\"thing1\": \"x\"}')",
+    )
+    .await;
+    let leased: Vec<i64> = sqlx::query_scalar(
+        "select id from wxnotify_lease('wx0123456789abcdef', 1::smallint, 'w#1', '-infinity', 0, 0, 1, 30, true)",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(leased, [1]);
+    let settle = "select wxnotify_settle('wx0123456789abcdef', 1, 'w#1', true, '{1}', '{42}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+        '{}', '{}', '{}', '{}', 120, 3600), cancel_notification(2), wxnotify_rescue(120, 3600), wxnotify_make_partitions(5)";
+    run(&mut connection, settle).await;
+    run(
+        &mut connection,
+        include_str!("../../sql/server_identity.sql"),
+    )
+    .await;
+    let statuses: Vec<String> = sqlx::query_scalar("select status from notifications order by id")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    run(
+        &mut connection,
+        &format!("reset role; reassign owned by {role} to current_user; drop owned by {role}"),
+    )
+    .await;
+    run(&mut connection, &format!("drop role {role}")).await;
+    assert_eq!(statuses, ["sent", "cancelled"]);
 }
 
 async fn run(connection: &mut sqlx::PgConnection, statements: &str) {

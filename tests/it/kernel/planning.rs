@@ -205,7 +205,7 @@ async fn plans_serve_a_hundred_thousand_rows_whenever_they_were_made() {
                 "plans made {when}: {what} touched {blocks} blocks, expected less than {most}"
             );
         }
-        run(&mut session, "set wxnotify.worker = 'on'").await;
+        run(&mut session, "set gin_fuzzy_search_limit = 20784").await;
         run(
             &mut session,
             "delete from pending_notifications where in_doubt_since is not null or attempts > 0",
@@ -375,7 +375,7 @@ async fn commit_late(queue: &Queue, rows: i32) {
          select '{APP}', 'user-' || n, 'template-1', '{{\"thing1\": \"x\"}}' from generate_series(1, {rows}) n"
     );
     run(&mut copy, &statement).await;
-    run(&mut copy, "set wxnotify.worker = 'on'").await;
+    run(&mut copy, "set gin_fuzzy_search_limit = 20784").await;
     run(
         &mut copy,
         "update pending_notifications set due = due - interval '1 minute'",
