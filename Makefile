@@ -5,12 +5,12 @@ CARGO ?= cargo
 .PHONY: help demo test check postgres-server cargo-deny
 
 help:
-	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat"
+	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat (ARGS=--keep: it stays up)"
 	@echo "make test   run every test, each on a database of its own"
 	@echo "make check  formatting, lints, documentation, licences and sources of dependencies"
 
 demo: postgres-server
-	$(CARGO) run --locked -- demo
+	$(CARGO) run --locked -- demo $(ARGS)
 
 test: postgres-server
 	$(CARGO) test --locked

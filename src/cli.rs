@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
+use crate::demo;
 use crate::operate;
 use crate::postgres;
 use crate::simulate;
@@ -172,6 +173,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See it all on this machine: Postgres, a fake WeChat, a worker, rows of every fate, and a proof
+    Demo(demo::Args),
     /// Create or update the tables and functions in the database
     Migrate,
     /// The worker: lease due notifications, send them, record what WeChat answered
@@ -356,6 +359,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let settings = Settings::load(&sources)?;
             start_quiet_log(&sources)?;
             migrate(&settings, output).await
+        }
+        Command::Demo(args) => {
+            // What goes wrong here goes wrong on purpose, and the worker's warnings would tear the picture.
+            telemetry::start_log(&LogSettings::load(&sources, "error")?);
+            demo::run(args, output).await
         }
         Command::Run(args) => run_worker(sources, *args).await,
         Command::Postgres(args) => {

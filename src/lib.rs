@@ -4,6 +4,7 @@ pub mod breaker;
 pub mod cli;
 pub mod config;
 pub mod delivery;
+pub mod demo;
 pub mod http;
 pub mod maintenance;
 pub mod notification;

@@ -1,0 +1,1 @@
+select cancel_notification($1, 'the customer changed her mind')

@@ -1,0 +1,1 @@
+select confirm_sent($1, 'the customer showed the message')

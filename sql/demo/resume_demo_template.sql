@@ -1,0 +1,1 @@
+select resume_template($1, $2)
