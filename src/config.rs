@@ -180,7 +180,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "address:port",
         default: Some("127.0.0.1:9464"),
         rule: Rule::Listen,
-        help: "the HTTP listener (/healthz, /readyz, /metrics); empty turns it off",
+        help: "the HTTP listener (/healthz, /readyz, /metrics, /wechat/callback/APPID); empty turns it off",
     },
     Setting {
         name: "WXNOTIFY_POOL_CONNECTIONS",

@@ -1,8 +1,10 @@
-//! The worker's HTTP listener: is it alive, can it work, and how is it doing?
+//! The worker's HTTP listener: is it alive, can it work, and how is it doing? And, in [`callback`], what WeChat pushes.
 //!
 //! `/healthz` answers 200 while the process serves requests at all. `/readyz` answers 200 while the
 //! database is reachable and leases flow, else 503 with the reasons. `/metrics` is Prometheus' text
 //! format. The worker reports to [`Health`]; nothing here asks the database, so a probe costs nothing.
+
+pub mod callback;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +26,7 @@ use tower_http::timeout::TimeoutLayer;
 
 /// How long an answer may take; far more than any of these needs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// No request of this listener has a body.
+/// None of these requests has a body.
 const BODY_BYTES_MAX: usize = 1024;
 /// How often samples are folded into the histograms, so that memory stays flat when nobody scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -150,11 +152,26 @@ pub async fn serve(
     metrics: PrometheusHandle,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    serve_with(listener, health, metrics, Router::new(), shutdown).await
+}
+
+/// As [`serve`], with routes beside those of this module; they bring their own limits.
+///
+/// # Errors
+///
+/// The listener itself failed.
+pub async fn serve_with(
+    listener: TcpListener,
+    health: Health,
+    metrics: PrometheusHandle,
+    routes: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let upkeep = shutdown
         .child_token()
         .run_until_cancelled_owned(keep_up(metrics.clone()));
-    let serve = axum::serve(listener, router(health, metrics))
-        .with_graceful_shutdown(shutdown.cancelled_owned());
+    let router = router(health, metrics).merge(routes);
+    let serve = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
     let (served, _) = tokio::join!(serve, upkeep);
     served
 }

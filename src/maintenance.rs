@@ -1,4 +1,4 @@
-//! Periodic work that any worker does, with no leader: rescue what dead workers left, weigh evidence, tidy fronts, say
+//! Periodic work that any worker does, with no leader: rescue what dead workers left, weigh evidence, record receipts, tidy fronts, say
 //! that we live, set gauges, make partitions ahead and drop old ones.
 //!
 //! Every task is idempotent and takes its locks with SKIP LOCKED or for one bounded statement, so it does not matter how
@@ -13,7 +13,7 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::store::StoreError;
+use crate::store::{EVENTS_A_CALL, StoreError};
 use crate::telemetry;
 use crate::wechat::errcode::ErrcodeTable;
 use crate::worker::Worker;
@@ -27,6 +27,11 @@ const TIDY_ROWS: i32 = 1000;
 const TIDY_ROUNDS: usize = 20;
 /// A tidy takes at most one part in this many of the time.
 const TIDY_DUTY: u32 = 4;
+
+/// Batches of events in a row while there are receipts to record.
+const EVENT_ROUNDS: usize = 20;
+/// Batches of old events forgotten in a row.
+const FORGET_ROUNDS: usize = 50;
 
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 const GAUGES_EVERY: Duration = Duration::from_secs(15);
@@ -85,6 +90,7 @@ impl Maintenance {
             );
         }
         worker.store.weigh().await?;
+        self.apply_events().await?;
         self.tidy_overdue().await?;
         if self.is_time("gauges", GAUGES_EVERY) {
             telemetry::record_queue(worker.store.backlog_gauges().await?);
@@ -132,6 +138,16 @@ impl Maintenance {
             .await?;
         if dropped > 0 {
             warn!(dropped, "Leases without a clear reply were given back");
+        }
+        Ok(())
+    }
+
+    /// Records what WeChat's sent events say of rows that have ended.
+    async fn apply_events(&self) -> Result<(), StoreError> {
+        for _ in 0..EVENT_ROUNDS {
+            if self.worker.store.apply_events().await? < EVENTS_A_CALL {
+                break;
+            }
         }
         Ok(())
     }
@@ -215,6 +231,12 @@ impl Maintenance {
                 dropped = dropped.len(),
                 "Partitions were made ahead and dropped by retention"
             );
+        }
+        for _ in 0..FORGET_ROUNDS {
+            let months = self.worker.options.history_months;
+            if store.drop_old_events(months).await? == 0 {
+                break;
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
 mod errcodes;
+mod events;
 pub mod operators;
 mod tokens;
 mod upkeep;
@@ -25,6 +26,7 @@ use sqlx::{PgPool, Row};
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::telemetry;
 
+pub use events::EVENTS_A_CALL;
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
 pub use upkeep::{Front, SendingApp};
 

@@ -61,6 +61,7 @@ const BREAKER_TRIPS: &str = "wxnotify_breaker_trips_total";
 const TOKEN_REFRESHES: &str = "wxnotify_token_refreshes_total";
 const DATABASE_ERRORS: &str = "wxnotify_database_errors_total";
 const FENCED: &str = "wxnotify_fenced_total";
+const CALLBACKS: &str = "wxnotify_callbacks_total";
 const PANICS: &str = "wxnotify_panics_total";
 const BUILD_INFO: &str = "wxnotify_build_info";
 
@@ -175,6 +176,11 @@ pub static METRICS: &[Metric] = &[
         FENCED,
         &["statement"],
         "Times the database refused this worker because a newer one has its name or its lease",
+    ),
+    counter(
+        CALLBACKS,
+        &["appid", "result"],
+        "Callback requests, by what became of them: verified, stored, repeated, ignored, failed, or why they were refused",
     ),
     counter(
         PANICS,
@@ -318,6 +324,11 @@ pub fn record_database_error(statement: &'static str) {
 /// The database refused a statement because this worker, or its lease, has been superseded.
 pub fn record_fenced(statement: &'static str) {
     counter!(FENCED, "statement" => statement).increment(1);
+}
+
+/// A callback request ended as `result`. `appid` is one that this worker has a token for, or `unknown`.
+pub fn record_callback(appid: &str, result: &'static str) {
+    counter!(CALLBACKS, "appid" => appid.to_owned(), "result" => result).increment(1);
 }
 
 fn count(rows: usize) -> u64 {
@@ -485,6 +496,7 @@ mod tests {
             record_token_refresh("wx1", "first");
             record_database_error("lease");
             record_fenced("settle");
+            record_callback("wx1", "stored");
             counter!(PANICS).increment(1);
             gauge!(BUILD_INFO, "version" => "0").set(1.0);
         });

@@ -8,6 +8,7 @@
 //! Start at [`Wechat::send`]. Tokens, secrets and openids appear in no error and no `Debug`.
 
 pub mod access_token;
+pub mod callback;
 pub mod errcode;
 mod hosts;
 mod message;

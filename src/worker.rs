@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::delivery::Deliverer;
+use crate::http::callback::Callbacks;
 use crate::http::{self, Health};
 use crate::maintenance;
 use crate::notification::{Effect, PauseUntil};
@@ -249,14 +250,19 @@ async fn serve_http(
     health: &Health,
 ) -> Result<Option<(JoinHandle<()>, CancellationToken)>, RunError> {
     let metrics = telemetry::record_metrics();
+    let callbacks = Callbacks::of_settings(settings);
     let Some(address) = settings.listen() else {
+        if callbacks.is_some() {
+            warn!("WeChat's callbacks are not received: WXNOTIFY_LISTEN is empty");
+        }
         return Ok(None);
     };
     let listener = http::bind(address).await?;
     let shutdown = CancellationToken::new();
     let (health, token) = (health.clone(), shutdown.clone());
     let server = tokio::spawn(async move {
-        if let Err(error) = http::serve(listener, health, metrics, token).await {
+        let routes = callbacks.map(Callbacks::into_router).unwrap_or_default();
+        if let Err(error) = http::serve_with(listener, health, metrics, routes, token).await {
             warn!("The HTTP listener failed: {error}");
         }
     });
