@@ -82,7 +82,7 @@ begin
         if jsonb_typeof(v_list) = 'object' then
             v_list := jsonb_build_array(v_list);
         end if;
-        if v_list is null or jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) > 100
+        if v_list is null or jsonb_typeof(v_list) <> 'array' or jsonb_array_length(v_list) not between 1 and 100
                 or exists (select 1 from jsonb_array_elements(v_list) x
                            where jsonb_typeof(x) <> 'object' or length(x ->> 'TemplateId') not between 1 and 128 or not x ? 'TemplateId') then
             raise exception 'List of % must hold 1 to 100 entries, each with its TemplateId', v_event using errcode = 'invalid_parameter_value';

@@ -11,6 +11,7 @@
 
 pub mod apps;
 pub mod changes;
+pub mod events;
 pub mod looks;
 pub mod report;
 pub mod selection;
@@ -48,6 +49,9 @@ pub enum OperateCommand {
     /// Look at the access tokens (never at the tokens themselves)
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Store events of WeChat that reached another program
+    #[command(subcommand)]
+    Event(events::EventCommand),
     /// One glance: backlog, doubts, failures, workers, pauses, tokens, and what to do next
     Status(looks::StatusArgs),
     /// What happened to one notification, why, and what happens next
@@ -107,6 +111,7 @@ pub async fn execute(command: OperateCommand, store: &Store) -> anyhow::Result<R
         OperateCommand::App(command) => apps::run_app(command, store).await,
         OperateCommand::Template(command) => apps::run_template(command, store).await,
         OperateCommand::Token(command) => tokens::run(command, store).await,
+        OperateCommand::Event(command) => events::run(command, store).await,
         OperateCommand::Status(args) => looks::status(args, store).await,
         OperateCommand::Explain(args) => looks::explain(args, store).await,
         OperateCommand::Dead(args) => looks::dead(args, store).await,

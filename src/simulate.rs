@@ -28,6 +28,8 @@
 //! | `POST /_control/quota` | `{"appid","daily":100,"per_minute":10}`, absent is without limit |
 //! | `POST /_control/clock` | `{"advance_secs":3600}` |
 //! | `POST /_control/sensitive_words` | `{"words":["…"]}` |
+//! | `POST /_control/callback` | `{"appid"}` and a [`CallbackSpec`]: `{"url","token","aeskey","timing":"before_reply"}` |
+//! | `POST /_control/popup`, `…/change` | `{"appid","openid","entries":[{"template_id","status":"accept"}]}`: pushes the event, and only that |
 //! | `POST /_control/hold`, `…/release` | sends arrive, are recorded, and wait |
 //! | `POST /_control/reset` | back to the state at the start |
 //!
@@ -36,6 +38,7 @@
 //! Start at [`FakeWechat::start`]; what a send goes through is in `simulate/send.rs`.
 
 mod account;
+mod callback;
 mod command;
 mod control;
 mod field;
@@ -55,6 +58,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::account::{AppSpec, TemplateSpec};
+pub use self::callback::{CallbackFormat, CallbackMode, CallbackSpec, CallbackTiming, ListShape};
 pub use self::command::{Args, run};
 pub use self::control::{Control, WaitTimedOut};
 pub use self::ledger::{Call, Counts, Ledger, PairSum, TokenFamily, TokenRecord};
@@ -85,6 +89,8 @@ pub struct SimulateOptions {
     pub apps: Vec<AppSpec>,
     /// A message with one of these in a value gets 45168.
     pub sensitive_words: Vec<String>,
+    /// Where the events of every app go that has no callback of its own.
+    pub callback: Option<CallbackSpec>,
 }
 
 /// Who and what is accepted unregistered.
@@ -117,6 +123,7 @@ impl Default for SimulateOptions {
             seed: None,
             apps: Vec::new(),
             sensitive_words: Vec::new(),
+            callback: None,
         }
     }
 }
@@ -151,8 +158,10 @@ impl FakeWechat {
     pub async fn start(options: SimulateOptions) -> std::io::Result<FakeWechat> {
         let listener = tokio::net::TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(state::Shared::new(options));
+        let (pushes, pushed) = tokio::sync::mpsc::unbounded_channel();
+        let shared = Arc::new(state::Shared::new(options, pushes));
         let stop = CancellationToken::new();
+        tokio::spawn(callback::deliver(shared.clone(), pushed, stop.clone()));
         let accepting = tokio::spawn(server::serve(listener, shared.clone(), stop.clone()));
         Ok(FakeWechat {
             address,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::callback::CallbackSpec;
 use super::ledger::PairSum;
 use super::quota::{Limits, Meter};
 
@@ -151,6 +152,8 @@ pub(super) struct App {
     pub spec: Option<AppSpec>,
     pub templates: HashMap<String, TemplateSpec>,
     pub users: HashMap<String, User>,
+    /// Where its events go, if not where every app's go.
+    pub callback: Option<CallbackSpec>,
     /// Quotas for sends set for this app.
     pub send_limits: Option<Limits>,
     pub meters: HashMap<Api, Meter>,

@@ -9,7 +9,8 @@ use anyhow::Context;
 
 use super::control::HELP;
 use super::{
-    AppSpec, FakeWechat, LedgerDetail, Registration, SEND_PATH, STABLE_TOKEN_PATH, SimulateOptions,
+    AppSpec, CallbackFormat, CallbackMode, CallbackSpec, FakeWechat, LedgerDetail, Registration,
+    SEND_PATH, STABLE_TOKEN_PATH, SimulateOptions,
 };
 
 /// A fake WeChat: tokens, credits, templates, quotas, errcodes and faults, with a ledger of what
@@ -53,6 +54,26 @@ pub struct Args {
     #[arg(long, value_name = "WORD")]
     pub sensitive_word: Vec<String>,
 
+    /// Push events (sent, pop-up, change) to this URL; {appid} in it is replaced.
+    #[arg(long, value_name = "URL", requires = "callback_token")]
+    pub callback_url: Option<String>,
+
+    /// The token that signs callbacks.
+    #[arg(long, value_name = "TOKEN", requires = "callback_url")]
+    pub callback_token: Option<String>,
+
+    /// The EncodingAESKey of callbacks: 43 letters and digits.
+    #[arg(long, value_name = "KEY", requires = "callback_url")]
+    pub callback_aeskey: Option<String>,
+
+    /// How callbacks are encrypted [default: safe with --callback-aeskey, else plaintext].
+    #[arg(long, value_enum, value_name = "MODE", requires = "callback_url")]
+    pub callback_mode: Option<CallbackMode>,
+
+    /// The format of callbacks.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = CallbackFormat::Json)]
+    pub callback_format: CallbackFormat,
+
     /// Seed for tokens, rids and the probabilities of rules [default: random].
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -85,7 +106,18 @@ impl Args {
                 .into_iter()
                 .collect(),
             sensitive_words: self.sensitive_word.clone(),
+            callback: self.callback(),
         }
+    }
+
+    fn callback(&self) -> Option<CallbackSpec> {
+        let (url, token) = self.callback_url.clone().zip(self.callback_token.clone())?;
+        Some(CallbackSpec {
+            aeskey: self.callback_aeskey.clone(),
+            mode: self.callback_mode,
+            format: self.callback_format,
+            ..CallbackSpec::new(url, token)
+        })
     }
 }
 
@@ -116,6 +148,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
+    if let Some(callback) = args.callback() {
+        let checked = callback.check().map_err(anyhow::Error::msg);
+        checked.context("--callback-… cannot be used")?;
+    }
     let fake = FakeWechat::start(args.options()).await.with_context(|| {
         format!(
             "cannot listen on {}: choose another address with --listen",

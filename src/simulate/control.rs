@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::account::{AppSpec, TemplateSpec};
+use super::callback::CallbackSpec;
 use super::ledger::{Counts, Ledger};
 use super::quota::Limits;
 use super::script::Rule;
@@ -97,6 +98,51 @@ impl Control {
     /// Replaces the words whose presence in a value gets 45168.
     pub fn set_sensitive_words<W: Into<String>>(&self, words: impl IntoIterator<Item = W>) {
         self.shared.lock().sensitive_words = words.into_iter().map(Into::into).collect();
+    }
+
+    /// Sets where and how an app's events are pushed; `None`: as every app's, if anywhere.
+    pub fn set_callback(&self, appid: &str, spec: Option<CallbackSpec>) {
+        self.shared.lock().app(appid).callback = spec;
+    }
+
+    /// Pushes the event of a pop-up the user answered: each template with `accept` or `reject`. Only the event: what WeChat
+    /// would also do, [`Control::grant`] and [`Control::refuse`] do.
+    pub fn push_popup(&self, appid: &str, openid: &str, answers: &[(&str, &str)]) {
+        let entry = |(template_id, status): &(&str, &str)| {
+            vec![
+                ("TemplateId", (*template_id).to_owned()),
+                ("SubscribeStatusString", (*status).to_owned()),
+                ("PopupScene", "0".to_owned()),
+            ]
+        };
+        let entries = answers.iter().map(entry).collect();
+        self.push(appid, "subscribe_msg_popup_event", openid, entries);
+    }
+
+    /// Pushes the event of a user who turned templates off (or on) in the card's menu.
+    pub fn push_change(&self, appid: &str, openid: &str, answers: &[(&str, &str)]) {
+        let entry = |(template_id, status): &(&str, &str)| {
+            vec![
+                ("TemplateId", (*template_id).to_owned()),
+                ("SubscribeStatusString", (*status).to_owned()),
+            ]
+        };
+        let entries = answers.iter().map(entry).collect();
+        self.push(appid, "subscribe_msg_change_event", openid, entries);
+    }
+
+    fn push(
+        &self,
+        appid: &str,
+        event: &'static str,
+        openid: &str,
+        entries: Vec<Vec<(&'static str, String)>>,
+    ) {
+        let push = self.shared.lock().push(appid, event, openid, entries);
+        if let Some(push) = push {
+            // Fails when the fake has stopped: then nothing is pushed.
+            let _ = self.shared.pushes.send(push);
+        }
     }
 
     /// Adds a rule behind those in force.
@@ -282,6 +328,35 @@ struct Clock {
 }
 
 #[derive(Deserialize)]
+struct CallbackOf {
+    appid: String,
+    #[serde(flatten)]
+    callback: CallbackSpec,
+}
+
+#[derive(Deserialize)]
+struct Answers {
+    appid: String,
+    openid: String,
+    entries: Vec<AnswerOf>,
+}
+
+#[derive(Deserialize)]
+struct AnswerOf {
+    template_id: String,
+    status: String,
+}
+
+impl Answers {
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        self.entries
+            .iter()
+            .map(|answer| (answer.template_id.as_str(), answer.status.as_str()))
+            .collect()
+    }
+}
+
+#[derive(Deserialize)]
 struct Words {
     words: Vec<String>,
 }
@@ -373,6 +448,19 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
             control.advance_clock(Duration::from_secs(parse::<Clock>(body)?.advance_secs));
         }
         "sensitive_words" => control.set_sensitive_words(parse::<Words>(body)?.words),
+        "callback" => {
+            let CallbackOf { appid, callback } = parse(body)?;
+            callback.check()?;
+            control.set_callback(&appid, Some(callback));
+        }
+        "popup" => {
+            let answers: Answers = parse(body)?;
+            control.push_popup(&answers.appid, &answers.openid, &answers.pairs());
+        }
+        "change" => {
+            let answers: Answers = parse(body)?;
+            control.push_change(&answers.appid, &answers.openid, &answers.pairs());
+        }
         "hold" => control.hold(),
         "release" => control.release(),
         "reset" => control.reset(),
@@ -436,5 +524,10 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
   POST /_control/quota           {"appid","daily":100,"per_minute":10}
   POST /_control/clock           {"advance_secs":3600}
   POST /_control/sensitive_words {"words":["…"]}
+  POST /_control/callback        {"appid","url","token","aeskey"}  also
+       "mode":"plaintext" | "compatible" | "safe", "format":"json" | "xml", "list":"usual" | "array" | "wrapped", "numbers":true,
+       "timing":"before_reply" | "after_reply" | "never", "delay_ms":0, "times":1, "error_code":0, "error_status":"success"
+  POST /_control/popup           {"appid","openid","entries":[{"template_id","status":"accept"}]}   pushes the event alone
+  POST /_control/change          the same for a user who turned a template off: "status":"reject"
   POST /_control/hold, /_control/release, /_control/reset
 "#;

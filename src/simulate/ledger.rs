@@ -39,6 +39,15 @@ pub struct Counts {
     pub token_calls: u64,
     /// How often each errcode was the judgement on a call, 0 included.
     pub errcodes: BTreeMap<i64, u64>,
+    /// Requests to callback URLs, repeats included.
+    #[serde(default)]
+    pub callback_tries: u64,
+    /// Events whose push was answered with `success`.
+    #[serde(default)]
+    pub callbacks_answered: u64,
+    /// Events that were tried three times in vain.
+    #[serde(default)]
+    pub callbacks_given_up: u64,
 }
 
 /// One call.

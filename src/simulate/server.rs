@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Api;
+use super::callback::{CallbackTiming, Push};
 use super::control::{self, CONTROL_PREFIX, Control, ControlRequest};
 use super::reply::{Refusal, Reply};
 use super::script::Action;
@@ -126,6 +127,8 @@ struct Visit<'a> {
     inquiry: &'a Inquiry<'a>,
     arrived: Arrived,
     reply: Option<Reply>,
+    /// The sent event of an accepted message, until it is pushed.
+    push: Option<Push>,
     ended: bool,
 }
 
@@ -140,6 +143,7 @@ impl<'a> Visit<'a> {
             inquiry,
             arrived,
             reply: None,
+            push: None,
             ended: false,
         }
     }
@@ -163,11 +167,26 @@ impl<'a> Visit<'a> {
     }
 
     fn judge(&mut self) {
-        let reply = self.shared.lock().judge(self.inquiry, &self.arrived);
-        if reply.msgid.is_some() {
+        let mut state = self.shared.lock();
+        let reply = state.judge(self.inquiry, &self.arrived);
+        if let Some(msgid) = reply.msgid {
+            self.push = state.sent_push(self.inquiry, &self.arrived, msgid);
             self.shared.moved.notify_waiters();
         }
         self.reply = Some(reply);
+    }
+
+    /// Pushes the sent event and waits for its end, if it is to come before the reply.
+    async fn push_before_reply(&mut self) {
+        let before = |push: &mut Push| push.spec.timing == CallbackTiming::BeforeReply;
+        let Some(mut push) = self.push.take_if(before) else {
+            return;
+        };
+        let (done, ended) = tokio::sync::oneshot::channel();
+        push.done = Some(done);
+        // Fails when the fake stops, and so does the wait.
+        let _ = self.shared.pushes.send(push);
+        let _ = ended.await;
     }
 
     /// Answers with an errcode of the script's choosing.
@@ -186,6 +205,10 @@ impl<'a> Visit<'a> {
         };
         self.shared.lock().end(self.inquiry, &self.arrived, &ending);
         self.ended = true;
+        if let Some(push) = self.push.take() {
+            // The fake stops when this fails: nobody waits for the event any more.
+            let _ = self.shared.pushes.send(push);
+        }
         if self.inquiry.api == Api::Send {
             self.shared.moved.notify_waiters();
         }
@@ -220,6 +243,7 @@ async fn call(shared: &Shared, inquiry: &Inquiry<'_>) -> Result<Response<Answer>
     let action = visit.arrived.action.take();
     if action.as_ref().is_none_or(Action::is_after_credit) {
         visit.judge();
+        visit.push_before_reply().await;
     }
     visit.wait_to_be_answered(action.as_ref()).await;
     match action {

@@ -9,9 +9,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::account::{Api, App, Pair, TemplateSpec};
+use super::callback::{CallbackSpec, CallbackTiming, Push, PushedEvent};
 use super::ledger::{Call, Counts, Ledger};
 use super::quota::{self, Exceeded};
 use super::reply::{Refusal, Reply, mint_rid};
@@ -31,16 +32,19 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Whether sends wait at the gate.
     pub held: watch::Sender<bool>,
-    /// Notified whenever the totals of sends change.
+    /// Notified whenever the totals of sends or callbacks change.
     pub moved: Notify,
+    /// Events on their way to callback URLs.
+    pub pushes: mpsc::UnboundedSender<Push>,
 }
 
 impl Shared {
-    pub fn new(options: SimulateOptions) -> Self {
+    pub fn new(options: SimulateOptions, pushes: mpsc::UnboundedSender<Push>) -> Self {
         Shared {
             state: Mutex::new(State::new(options)),
             held: watch::Sender::new(false),
             moved: Notify::new(),
+            pushes,
         }
     }
 
@@ -302,6 +306,58 @@ impl State {
             }
         }
         reply
+    }
+
+    /// Where an app's events go.
+    fn callback(&self, appid: &str) -> Option<&CallbackSpec> {
+        let own = self.apps.get(appid).and_then(|app| app.callback.as_ref());
+        own.or(self.options.callback.as_ref())
+    }
+
+    /// The sent event of an accepted message, unless none is to be pushed.
+    pub fn sent_push(&self, inquiry: &Inquiry<'_>, arrived: &Arrived, msgid: i64) -> Option<Push> {
+        let spec = self.callback(&arrived.appid)?;
+        if spec.timing == CallbackTiming::Never {
+            return None;
+        }
+        let (openid, template_id) = inquiry.receiver();
+        let entry = vec![
+            ("TemplateId", template_id.to_owned()),
+            ("MsgID", msgid.to_string()),
+            ("ErrorCode", spec.error_code.to_string()),
+            ("ErrorStatus", spec.error_status.clone()),
+        ];
+        let event = "subscribe_msg_sent_event";
+        self.push(&arrived.appid, event, openid, vec![entry])
+    }
+
+    /// An event about a user, if the app has a callback URL.
+    pub fn push(
+        &self,
+        appid: &str,
+        event: &'static str,
+        openid: &str,
+        entries: Vec<Vec<(&'static str, String)>>,
+    ) -> Option<Push> {
+        let spec = self.callback(appid)?;
+        let wrapper = match event {
+            "subscribe_msg_popup_event" => "SubscribeMsgPopupEvent",
+            "subscribe_msg_change_event" => "SubscribeMsgChangeEvent",
+            _ => "SubscribeMsgSentEvent",
+        };
+        let pushed = PushedEvent {
+            event,
+            wrapper,
+            openid: openid.to_owned(),
+            created: self.now().timestamp(),
+            entries,
+        };
+        Some(Push {
+            appid: appid.to_owned(),
+            document: pushed.document(spec),
+            spec: spec.clone(),
+            done: None,
+        })
     }
 
     /// Turns a refusal into a reply with a rid under which `rid/get` finds the call.

@@ -1,6 +1,7 @@
 //! The integration tests: one program, a file per behaviour.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod callbacks;
 mod cli;
 mod config;
 mod delivery;
