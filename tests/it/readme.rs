@@ -14,6 +14,7 @@ use crate::harness::{TestDatabase, wxnotify};
 
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
 const OPERATIONS: [&str; 2] = ["docs/operations.md", "docs/operations.zh-CN.md"];
+const CALLBACKS: [&str; 2] = ["docs/callbacks.md", "docs/callbacks.zh-CN.md"];
 /// The mini-program of all examples.
 const APPID: &str = "wx0123456789abcdef";
 
@@ -122,6 +123,19 @@ async fn every_sql_example_of_the_readmes_runs_and_does_what_is_said() {
             ],
             "{readme}"
         );
+    }
+}
+
+#[tokio::test]
+async fn the_event_of_the_callbacks_pages_is_stored() {
+    for page in CALLBACKS {
+        let database = database_with_the_app().await;
+        run_sql_of(page, database.pool()).await;
+        let msgid: i64 = sqlx::query_scalar("select msgid from wechat_events")
+            .fetch_one(database.pool())
+            .await
+            .unwrap();
+        assert_eq!(msgid, 2_875_012_345_678_901_234);
     }
 }
 
@@ -319,7 +333,7 @@ fn both_readmes_name_every_command() {
 
 #[test]
 fn both_languages_have_the_same_blocks_headings_and_tables() {
-    for [english, chinese] in [READMES, OPERATIONS] {
+    for [english, chinese] in [READMES, OPERATIONS, CALLBACKS] {
         let infos = |path| -> Vec<String> {
             blocks_of(path)
                 .into_iter()
@@ -375,6 +389,7 @@ fn no_link_leads_nowhere() {
     let pages = [
         READMES.as_slice(),
         &OPERATIONS,
+        &CALLBACKS,
         &["docs/decisions.md", "CHANGELOG.md"],
     ]
     .concat();
