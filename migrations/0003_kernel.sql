@@ -463,16 +463,23 @@ begin
 end $$;
 
 -- Takes over leases whose worker is gone. Never started: nothing was sent, the rows are simply due. Started: what was not
--- settled may have been sent and is in doubt since the start. Any worker may call it at any time. Returns the rows put in doubt.
-create function wxnotify_rescue(p_doubt_window_secs float8, p_doubt_age_secs float8) returns integer
+-- settled may have been sent and is in doubt since the start. Any worker may call it at any time; its own leases p_known, whose
+-- outcomes it holds, are left alone. Returns the rows put in doubt.
+create function wxnotify_rescue(p_doubt_window_secs float8, p_doubt_age_secs float8, p_worker text default null, p_known bigint[] default '{}')
+returns integer
 language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set jit = off as $$
 declare
     v_lease   notification_leases;
     v_ids     bigint[];
+    v_rest    bigint[];
     v_rescued int := 0;
 begin
     perform wxnotify_need_read_committed();
-    for v_lease in select * from notification_leases where expires_at < clock_timestamp() limit 20 for update skip locked loop
+    for v_lease in
+        select * from notification_leases
+        where expires_at < clock_timestamp() and not (worker is not distinct from p_worker and lease_id = any (p_known))
+        limit 20 for update skip locked
+    loop
         if v_lease.started_at is null then
             delete from notification_leases where appid = v_lease.appid and lease_id = v_lease.lease_id;
             perform wxnotify_ring();
@@ -494,10 +501,17 @@ begin
                     else coalesce(p.in_doubt_since, v_lease.started_at) + make_interval(secs => p_doubt_age_secs) end, p.expire_at)
         where p.id = any (v_ids);
         v_rescued := v_rescued + cardinality(v_ids);
-        -- A row that somebody holds keeps its lease alive until the next call.
-        if not exists (select 1 from pending_notifications p
-                       where p.id = any (v_lease.ids) and p.last_lease is distinct from v_lease.lease_id) then
+        -- Rows that somebody holds stay leased until the next call. Their lease is no longer the worker's: its late outcomes
+        -- for the others must count as late replies, not as settled already.
+        v_rest := array(select p.id from pending_notifications p
+                        where p.id = any (v_lease.ids) and p.last_lease is distinct from v_lease.lease_id);
+        if v_rest = '{}' then
             delete from notification_leases where appid = v_lease.appid and lease_id = v_lease.lease_id;
+        else
+            update notification_leases
+            set worker = v_lease.worker || case when v_lease.worker like '% (rescued)' then '' else ' (rescued)' end, ids = v_rest,
+                user_keys = array(select v_lease.user_keys[array_position(v_lease.ids, r)] from unnest(v_rest) r)
+            where appid = v_lease.appid and lease_id = v_lease.lease_id;
         end if;
     end loop;
     return v_rescued;
@@ -712,7 +726,7 @@ declare
     v_dropped int;
 begin
     delete from notification_leases
-    where worker = p_worker and lease_id <> all (p_known) and leased_at <= clock_timestamp() - make_interval(secs => p_age_secs);
+    where worker = p_worker and lease_id <> all (p_known) and leased_at <= statement_timestamp() - make_interval(secs => p_age_secs);
     get diagnostics v_dropped = row_count;
     return v_dropped;
 end $$;

@@ -83,21 +83,16 @@ impl Deliverer {
 
     /// Makes one attempt. Never fails: whatever happens is an outcome, and effects for the worker to store.
     ///
-    /// Takes at most the client's request time-out and ten seconds. The row must be in a lease that was started.
-    pub async fn deliver(&self, notification: &Notification) -> (Outcome, Vec<Effect>) {
-        let now = Utc::now();
-        if notification
-            .expire_at
-            .is_some_and(|expire_at| expire_at <= now)
-        {
-            return (
-                Outcome::unsent(notification.id, Verdict::Expired, None),
-                Vec::new(),
-            );
-        }
+    /// No request leaves after `send_before`: the row expires then, or its lease may lapse under the request. Takes at
+    /// most the client's request time-out and ten seconds. The row must be in a lease that was started.
+    pub async fn deliver(
+        &self,
+        notification: &Notification,
+        send_before: Instant,
+    ) -> (Outcome, Vec<Effect>) {
         let rules = self.rules();
-        let (outcome, effects) = match self.exchange(notification, &rules).await {
-            Ended::Replied(reply) => self.conclude(notification, &reply, &rules, now),
+        let (outcome, effects) = match self.exchange(notification, &rules, send_before).await {
+            Ended::Replied(reply) => self.conclude(notification, &reply, &rules, Utc::now()),
             Ended::Unsent(outcome, effects) => (outcome, effects),
         };
         let effects = self.without_repeats(effects);
@@ -110,13 +105,21 @@ impl Deliverer {
     }
 
     /// Sends, with a second request if the first one's token turns out to be dead.
-    async fn exchange(&self, notification: &Notification, rules: &ErrcodeTable) -> Ended {
+    async fn exchange(
+        &self,
+        notification: &Notification,
+        rules: &ErrcodeTable,
+        send_before: Instant,
+    ) -> Ended {
         let started_at = Instant::now();
         let appid = &notification.appid;
         let token = match self.tokens.token(appid, TOKEN_WAIT).await {
             Ok(token) => token,
             Err(error) => return self.no_token(notification, &error, rules),
         };
+        if Instant::now() >= send_before {
+            return released(notification);
+        }
         let reply = match self.wechat.send(&token, notification).await {
             Ok(reply) => reply,
             Err(error) => {
@@ -141,6 +144,9 @@ impl Deliverer {
             Ok(_) | Err(TokenError::Busy) => return released(notification),
             Err(error) => return self.no_token(notification, &error, rules),
         };
+        if Instant::now() >= send_before {
+            return released(notification);
+        }
         match self.wechat.send(&replaced, notification).await {
             Ok(reply) if refuses_token(&reply, rules) => {
                 self.refused_again(notification, &token, &replaced, reply, rules)
@@ -222,8 +228,9 @@ impl Deliverer {
     ) -> Ended {
         let (after, effects) = match error {
             TokenError::NoSecret { .. } => (Duration::from_secs(60), Vec::new()),
-            TokenError::Busy | TokenError::Store(_) => (spread(2, 4), Vec::new()),
-            TokenError::Fetch(FetchError::NoReply { .. }) => (
+            TokenError::Store(_) => (spread(2, 4), Vec::new()),
+            // A token endpoint that hangs looks busy from here: slots must not be spent on waiting for it.
+            TokenError::Busy | TokenError::Fetch(FetchError::NoReply { .. }) => (
                 spread(5, 15),
                 self.observe(notification, Observation::NotSent),
             ),
@@ -288,8 +295,13 @@ impl Deliverer {
                 }
                 Effect::ProbeOk { .. } => return true,
             };
-            let before = asked.insert(key, now);
-            before.is_none_or(|before| now.duration_since(before) >= SAME_PAUSE_AGAIN_AFTER)
+            let is_new = asked
+                .get(&key)
+                .is_none_or(|before| now.duration_since(*before) >= SAME_PAUSE_AGAIN_AFTER);
+            if is_new {
+                asked.insert(key, now);
+            }
+            is_new
         });
         effects
     }

@@ -34,6 +34,8 @@ const EVENT_ROUNDS: usize = 20;
 const FORGET_ROUNDS: usize = 50;
 
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+/// The server ends a statement a second after its client gave up.
+const LATE_ANSWER: Duration = Duration::from_secs(2);
 const GAUGES_EVERY: Duration = Duration::from_secs(15);
 const RULES_EVERY: Duration = Duration::from_secs(30);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
@@ -57,31 +59,94 @@ struct Tidied {
 /// Does its rounds until it is aborted.
 pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<LaneKey>) {
     let mut maintenance = Maintenance {
-        worker,
+        worker: worker.clone(),
         blocked,
         tidied: HashMap::new(),
         done: HashMap::new(),
     };
+    tokio::join!(beat(&worker), async {
+        loop {
+            maintenance.round().await;
+            maintenance.pause().await;
+        }
+    });
+}
+
+/// Says that the worker lives, whatever its rounds are held up by.
+async fn beat(worker: &Worker) {
     loop {
-        if let Err(error) = maintenance.round().await {
-            warn!("Maintenance waits for the database: {error}");
-        }
-        // Workers that started together drift apart.
-        let pause = TICK.mul_f64(rand::rng().random_range(0.75..1.25));
-        if let Ok(Some(lane)) = tokio::time::timeout(pause, maintenance.blocked.recv()).await {
-            let _ = maintenance.tidy(lane).await;
-        }
+        complain("heartbeat", heartbeat(worker).await);
+        tokio::time::sleep(HEARTBEAT_EVERY).await;
+    }
+}
+
+async fn heartbeat(worker: &Worker) -> Result<(), StoreError> {
+    let in_flight = i32::try_from(worker.tally.in_flight()).unwrap_or(i32::MAX);
+    let alive = worker
+        .store
+        .heartbeat(
+            &worker.name,
+            worker.epoch,
+            in_flight,
+            &worker.options.appids,
+        )
+        .await?;
+    worker.workers_alive.store(alive, Ordering::Relaxed);
+    // What an unanswered request may have leased behind our back; the server has ended every such request by then.
+    let age = worker.store.deadline() + LATE_ANSWER;
+    let dropped = worker
+        .store
+        .drop_unknown(&worker.id, &worker.known_leases(), age)
+        .await?;
+    if dropped > 0 {
+        warn!(dropped, "Leases without a clear reply were given back");
+    }
+    Ok(())
+}
+
+/// One task's failure must not keep the others from their turn.
+fn complain(task: &str, result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        warn!("Maintenance will do {task} again: {error}");
     }
 }
 
 impl Maintenance {
-    async fn round(&mut self) -> Result<(), StoreError> {
-        let worker = self.worker.clone();
-        if self.is_time("heartbeat", HEARTBEAT_EVERY) {
-            self.heartbeat().await?;
+    async fn round(&mut self) {
+        complain("apps", self.worker.refresh_apps().await);
+        complain("rescue", self.rescue().await);
+        complain("weigh", self.worker.store.weigh().await.map(drop));
+        complain("events", self.apply_events().await);
+        complain("tidy", self.tidy_overdue().await);
+        if self.is_time("gauges", GAUGES_EVERY) {
+            complain("gauges", self.set_gauges().await);
         }
-        worker.refresh_apps().await?;
-        let rescued = worker.store.rescue(worker.options.doubt).await?;
+        if self.is_time("rules", RULES_EVERY) {
+            complain("rules", self.read_rules().await);
+        }
+        if self.is_time("partitions", PARTITIONS_EVERY) {
+            complain("partitions", self.see_to_partitions().await);
+        }
+    }
+
+    /// Waits for the next round; lanes that are reported meanwhile are tidied at once.
+    async fn pause(&mut self) {
+        // Workers that started together drift apart.
+        let until = Instant::now() + TICK.mul_f64(rand::rng().random_range(0.75..1.25));
+        while let Ok(lane) = tokio::time::timeout_at(until.into(), self.blocked.recv()).await {
+            match lane {
+                Some(lane) => complain("tidy", self.tidy(lane).await),
+                None => tokio::time::sleep_until(until.into()).await,
+            }
+        }
+    }
+
+    async fn rescue(&self) -> Result<(), StoreError> {
+        let worker = &self.worker;
+        let rescued = worker
+            .store
+            .rescue(worker.options.doubt, &worker.id, &worker.known_leases())
+            .await?;
         if rescued > 0 {
             telemetry::record_rescue(usize::try_from(rescued).unwrap_or(0), 0);
             warn!(
@@ -89,21 +154,19 @@ impl Maintenance {
                 "{rescued} rows of a vanished worker are in doubt"
             );
         }
-        worker.store.weigh().await?;
-        self.apply_events().await?;
-        self.tidy_overdue().await?;
-        if self.is_time("gauges", GAUGES_EVERY) {
-            telemetry::record_queue(worker.store.backlog_gauges().await?);
-            self.warn_of_unregistered().await?;
-        }
-        if self.is_time("rules", RULES_EVERY) {
-            worker
-                .deliverer
-                .replace_errcodes(ErrcodeTable::new(worker.store.errcode_rules().await?));
-        }
-        if self.is_time("partitions", PARTITIONS_EVERY) {
-            self.see_to_partitions().await?;
-        }
+        Ok(())
+    }
+
+    async fn set_gauges(&self) -> Result<(), StoreError> {
+        telemetry::record_queue(self.worker.store.backlog_gauges().await?);
+        self.warn_of_unregistered().await
+    }
+
+    async fn read_rules(&self) -> Result<(), StoreError> {
+        let rules = self.worker.store.errcode_rules().await?;
+        self.worker
+            .deliverer
+            .replace_errcodes(ErrcodeTable::new(rules));
         Ok(())
     }
 
@@ -115,31 +178,6 @@ impl Maintenance {
             self.done.insert(task, now);
         }
         due
-    }
-
-    async fn heartbeat(&self) -> Result<(), StoreError> {
-        let worker = &self.worker;
-        let in_flight = i32::try_from(worker.tally.in_flight()).unwrap_or(i32::MAX);
-        let alive = worker
-            .store
-            .heartbeat(
-                &worker.name,
-                worker.epoch,
-                in_flight,
-                &worker.options.appids,
-            )
-            .await?;
-        worker.workers_alive.store(alive, Ordering::Relaxed);
-        // What an unanswered request may have leased behind our back; the server has ended every such request by then.
-        let age = worker.store.deadline() * 2;
-        let dropped = worker
-            .store
-            .drop_unknown(&worker.id, &worker.known_leases(), age)
-            .await?;
-        if dropped > 0 {
-            warn!(dropped, "Leases without a clear reply were given back");
-        }
-        Ok(())
     }
 
     /// Records what WeChat's sent events say of rows that have ended.
@@ -155,9 +193,6 @@ impl Maintenance {
     /// Tidies lanes that were reported as blocked, and now and then every lane whose front is overdue: rows of unknown
     /// mini-programs have no worker that would report them.
     async fn tidy_overdue(&mut self) -> Result<(), StoreError> {
-        while let Ok(lane) = self.blocked.try_recv() {
-            self.tidy(lane).await?;
-        }
         let now = Instant::now();
         for front in self.worker.store.fronts().await? {
             let lane = (front.appid, front.lane);

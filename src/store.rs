@@ -82,10 +82,20 @@ fn describe(error: &sqlx::Error) -> String {
 
 impl StoreError {
     /// The server understood the statement and refused its values; the same values will be refused again.
+    ///
+    /// A missing partition is also reported as a violated check, but names no constraint: it passes when the partition is
+    /// made.
     #[must_use]
     pub fn is_data_error(&self) -> bool {
-        self.sqlstate()
-            .is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        let Self::Database {
+            source: sqlx::Error::Database(refused),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        let code = refused.code().unwrap_or_default();
+        code.starts_with("22") || (code.starts_with("23") && refused.constraint().is_some())
     }
 
     /// The five-character code of the server's refusal, if the server answered.
@@ -178,6 +188,17 @@ pub enum Leased {
         /// The smallest live lease.
         low_lease_id: i64,
     },
+}
+
+impl Leased {
+    /// The lease's id, if there is one.
+    #[must_use]
+    pub fn lease_id(&self) -> Option<i64> {
+        match self {
+            Self::Batch { lease, .. } => Some(lease.lease_id),
+            Self::Nothing | Self::Cleared => None,
+        }
+    }
 }
 
 /// What settle answers.
@@ -426,13 +447,22 @@ impl Store {
 
     /// Turns what dead workers left behind into due rows or doubts. Returns how many rows are in doubt now because of it.
     ///
+    /// Leases of `worker` in `known` are left alone: it holds their outcomes and goes on settling them.
+    ///
     /// # Errors
     ///
     /// Call it again later.
-    pub async fn rescue(&self, doubt: DoubtPolicy) -> Result<i32, StoreError> {
+    pub async fn rescue(
+        &self,
+        doubt: DoubtPolicy,
+        worker: &str,
+        known: &[i64],
+    ) -> Result<i32, StoreError> {
         let query = sqlx::query_scalar(include_str!("../sql/rescue.sql"))
             .bind(doubt.window.as_secs_f64())
-            .bind(doubt.age.as_secs_f64());
+            .bind(doubt.age.as_secs_f64())
+            .bind(worker)
+            .bind(known);
         self.run("rescue", query.fetch_one(&self.pool)).await
     }
 

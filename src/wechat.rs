@@ -390,7 +390,13 @@ fn read_msgid(raw: &RawValue) -> Option<i64> {
 
 /// The errmsg as it may be kept: no NUL (Postgres refuses it), `shown` for what must not be shown, not endless.
 fn presentable(errmsg: &str, secret: &str, shown: &str) -> String {
-    let mut kept: String = errmsg
+    // Replaced before anything is cut off, or the beginning of a secret could stay.
+    let errmsg = if secret.is_empty() {
+        errmsg.to_owned()
+    } else {
+        errmsg.replace(secret, shown)
+    };
+    errmsg
         .chars()
         .map(|character| {
             if character.is_control() {
@@ -400,11 +406,7 @@ fn presentable(errmsg: &str, secret: &str, shown: &str) -> String {
             }
         })
         .take(ERRMSG_CHARS_MAX)
-        .collect();
-    if !secret.is_empty() && kept.contains(secret) {
-        kept = kept.replace(secret, shown);
-    }
-    kept
+        .collect()
 }
 
 /// The request id in an errmsg: `… rid: 68e0a1b2-1c2d3e4f-00112233`, the space may be missing.

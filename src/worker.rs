@@ -144,6 +144,10 @@ pub(crate) struct Tally {
     batches: AtomicUsize,
     /// Rows begun since the start.
     begun: AtomicUsize,
+    /// Leased, their outcome not yet written.
+    unsettled: AtomicUsize,
+    /// Lease more when fewer than this are waiting.
+    ahead: AtomicUsize,
     /// Rung when a row was begun or a batch ended.
     changed: Notify,
 }
@@ -452,16 +456,23 @@ async fn work(worker: &Arc<Worker>) -> RunEnd {
     let (leases, leased) = mpsc::channel(1);
     let (rows, due) = async_channel::bounded(worker.options.concurrency);
     let bell = waking::listen(worker.clone());
-    let leaser = tokio::spawn(leasing::lease_until_stopped(worker.clone(), leases, bell));
+    let mut leaser = tokio::spawn(leasing::lease_until_stopped(worker.clone(), leases, bell));
     let opener = tokio::spawn(sending::open_batches(worker.clone(), leased, rows));
     let mut slots = JoinSet::new();
     for _ in 0..worker.options.concurrency {
         slots.spawn(sending::send_rows(worker.clone(), due.clone()));
     }
     drop(due);
-    let _ = leaser.await;
+    // The drain's time begins with the stop, whatever the leaser is waiting for.
+    tokio::select! {
+        () = worker.stop.cancelled() => {}
+        _ = &mut leaser => {}
+    }
     worker.health.stopping();
     let drained = async {
+        if !leaser.is_finished() {
+            let _ = leaser.await;
+        }
         let _ = opener.await;
         while slots.join_next().await.is_some() {}
         while worker.tally.batches() > 0 {

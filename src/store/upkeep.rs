@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::{Store, StoreError};
 use crate::telemetry::QueueWeight;
 
@@ -14,6 +16,8 @@ pub struct Front {
     pub lane: i16,
     /// Seconds until it is due: negative when overdue, `None` when it is never due by itself.
     pub due_in_secs: Option<f64>,
+    /// The database's clock.
+    pub at: DateTime<Utc>,
 }
 
 /// A registered mini-program whose secret this worker has.
@@ -194,16 +198,18 @@ impl Store {
     ///
     /// Call it again later.
     pub async fn drop_old_partitions(&self, keep_months: i32) -> Result<Vec<String>, StoreError> {
-        let query =
-            sqlx::query_as::<_, (String, String)>(include_str!("../../sql/old_partitions.sql"))
-                .bind(keep_months);
+        let query = sqlx::query_as::<_, (String, String, bool)>(include_str!(
+            "../../sql/old_partitions.sql"
+        ))
+        .bind(keep_months);
         let old = self
             .run("old_partitions", query.fetch_all(&self.pool))
             .await?;
         let mut dropped = Vec::new();
-        for (parent, partition) in old {
+        for (parent, partition, pending) in old {
             // Names come quoted from the catalog. CONCURRENTLY waits for readers without making settles wait.
-            let detach = format!("alter table {parent} detach partition {partition} concurrently");
+            let how = if pending { "finalize" } else { "concurrently" };
+            let detach = format!("alter table {parent} detach partition {partition} {how}");
             let detach = sqlx::query(sqlx::AssertSqlSafe(detach)).execute(&self.pool);
             self.run("detach_partition", detach).await?;
             let drop = sqlx::query(sqlx::AssertSqlSafe(format!("drop table {partition}")));

@@ -30,8 +30,14 @@ const LEASE_ROWS_MAX: usize = 512;
 const BATCH_LASTS: Duration = Duration::from_millis(50);
 /// After the last find a busy worker polls its lanes for this long before it goes to sleep.
 const STAY_AWAKE: Duration = Duration::from_millis(60);
-/// A lane whose due rows cannot be leased rests this long.
-const BLOCKED_REST: Duration = Duration::from_millis(250);
+/// A lane whose due rows cannot be leased is asked again after a rest that doubles between these.
+const REST_MIN: Duration = Duration::from_millis(5);
+const REST_MAX: Duration = Duration::from_millis(250);
+/// A busy worker looks for other lanes this often, and no sooner than 50 times what a look takes.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// At most this many rows are reserved ahead of the slots, and this many more wait for their settle before leasing stops.
+const AHEAD_MAX: usize = 1024;
+const UNSETTLED_MAX: usize = 4096;
 /// A lane without rate left rests this long.
 const RATE_REST: Duration = Duration::from_millis(100);
 /// Above this many lanes with due rows one statement leases from several.
@@ -50,6 +56,9 @@ struct Lane {
     sweep_took: Duration,
     /// When a batch was last found in it.
     found_at: Option<Instant>,
+    /// When it was last asked in vain, and how long it rests after that if it still looks due.
+    nothing_at: Option<Instant>,
+    rest: Duration,
 }
 
 /// What it remembers of one mini-program.
@@ -79,6 +88,11 @@ struct Leaser {
     found_at: Instant,
     awake_wait: Duration,
     speed: Speed,
+    /// When lanes were last looked for, and how long that took.
+    looked_at: Instant,
+    look_took: Duration,
+    /// How long the last lease took.
+    lease_took: Duration,
     /// The server's identity when leases and watermarks were learnt.
     server: Option<String>,
     /// How many connections the store had made when leases and watermarks were learnt.
@@ -116,6 +130,9 @@ pub(super) async fn lease_until_stopped(
             begun: 0,
             per_second: 0.0,
         },
+        looked_at: now,
+        look_took: Duration::ZERO,
+        lease_took: Duration::ZERO,
         server: None,
         connections: 0,
         unclear: false,
@@ -151,7 +168,12 @@ impl Leaser {
         if !self.wait_for_room().await {
             return Ok(true);
         }
+        if self.looked_at.elapsed() >= LOOK_EVERY.max(self.look_took * SWEEP_DUTY) {
+            // Also while one lane keeps the worker busy: another may have become due.
+            self.look_for_lanes().await?;
+        }
         if let Some(lanes) = self.next_lanes() {
+            bell.disarm(&self.worker).await?;
             if let [(appid, lane)] = lanes.as_slice() {
                 self.lease_from(appid, *lane).await?;
             } else {
@@ -213,11 +235,20 @@ impl Leaser {
         Ok(())
     }
 
-    /// Waits while a concurrency of rows is reserved ahead of the slots. False: told to stop meanwhile.
+    /// Waits while enough rows are reserved ahead of the slots, or too many outcomes are not written. False: told to stop meanwhile.
     async fn wait_for_room(&mut self) -> bool {
-        while self.worker.tally.waiting() >= self.worker.options.concurrency {
+        let tally = &self.worker.tally;
+        // Twice what is sent while a lease is under way, so that the slots never run dry.
+        let meanwhile = (self.speed.per_second * self.lease_took.as_secs_f64() * 2.0) as usize;
+        let ahead = meanwhile.clamp(
+            self.worker.options.concurrency,
+            AHEAD_MAX.max(self.worker.options.concurrency),
+        );
+        tally.ahead.store(ahead, Ordering::Relaxed);
+        let unsettled_max = UNSETTLED_MAX + 4 * self.worker.options.concurrency;
+        while tally.waiting() >= ahead || tally.unsettled.load(Ordering::Relaxed) >= unsettled_max {
             tokio::select! {
-                () = self.worker.tally.changed.notified() => {}
+                () = tally.changed.notified() => {}
                 () = self.worker.stop.cancelled() => return false,
             }
         }
@@ -240,7 +271,7 @@ impl Leaser {
         let now = Instant::now();
         let mut by_app: BTreeMap<&str, Vec<i16>> = BTreeMap::new();
         for ((appid, number), lane) in &self.lanes {
-            if lane.hot && lane.rests_until <= now {
+            if lane.hot && lane.rests_until <= now && !self.worker.is_paused(appid) {
                 by_app.entry(appid).or_default().push(*number);
             }
         }
@@ -263,7 +294,13 @@ impl Leaser {
             let app = self.apps.entry(appid.clone()).or_default();
             app.picks = app.picks.wrapping_add(1);
             let bulk_turn = app.picks.is_multiple_of(BULK_TURN) && numbers.contains(&2);
-            let number = if bulk_turn { 2 } else { numbers[0] };
+            // Urgent first; but of ten picks bulk gets one, and whatever comes second gets one.
+            let second_turn = app.picks % BULK_TURN == BULK_TURN / 2 && numbers.len() > 1;
+            let number = if bulk_turn {
+                2
+            } else {
+                numbers[usize::from(second_turn)]
+            };
             self.last_app.clone_from(&appid);
             lanes.push((appid, number));
         }
@@ -297,8 +334,7 @@ impl Leaser {
             low_lease_id: self.apps.get(appid).map_or(0, |app| app.low_lease_id),
             rows: i32::try_from(rows).unwrap_or(1),
             lease: worker.options.lease,
-            start: worker.tally.waiting() == 0
-                && worker.tally.in_flight() * 2 <= worker.options.concurrency,
+            start: self.has_free_slots(0),
         };
         let leased = worker.store.lease(&request).await?;
         worker.health.lease_polled();
@@ -309,17 +345,12 @@ impl Leaser {
                 lane.sweep_took = took;
             }
             match &leased {
-                Leased::Nothing if sweep => {
-                    // Due by its front, yet nothing can be leased.
-                    lane.hot = false;
-                    lane.rests_until = Instant::now() + BLOCKED_REST;
-                    let _ = worker.blocked.send((appid.to_owned(), number));
-                }
-                Leased::Nothing => lane.hot = false,
+                Leased::Nothing => lane.found_nothing(sweep, self.clock),
                 Leased::Cleared => {}
                 Leased::Batch { lease, .. } => lane.hot = lease.rows.len() == rows,
             }
         }
+        self.lease_took = took;
         self.take(leased, appid, number, took).await;
         Ok(())
     }
@@ -336,7 +367,8 @@ impl Leaser {
         if free.is_empty() {
             return Ok(());
         }
-        let rows = self.rows_wanted(free.len()).max(8);
+        let rows = self.rows_wanted(free.len());
+        let start = self.has_free_slots(rows * free.len());
         let asked_at = Instant::now();
         let worker = self.worker.clone();
         let lease = worker.options.lease;
@@ -344,18 +376,19 @@ impl Leaser {
             .store
             .lease_many(
                 &free,
-                i32::try_from(rows).unwrap_or(8),
+                i32::try_from(rows).unwrap_or(1),
                 &worker.id,
                 lease,
-                true,
+                start,
             )
             .await?;
         worker.health.lease_polled();
         let took = asked_at.elapsed();
+        let found = many.iter().filter_map(|(_, _, leased)| leased.lease_id());
+        lock(&worker.known).extend(found);
         for (appid, number) in &free {
             if let Some(lane) = self.lanes.get_mut(&(appid.clone(), *number)) {
-                lane.hot = false;
-                lane.rests_until = Instant::now() + BLOCKED_REST;
+                lane.found_nothing(true, self.clock);
             }
         }
         for (appid, number, leased) in many {
@@ -365,7 +398,7 @@ impl Leaser {
                     Leased::Cleared => true,
                     Leased::Nothing => false,
                 };
-                lane.rests_until = Instant::now();
+                lane.nothing_at = None;
             }
             self.take(leased, &appid, number, took).await;
         }
@@ -391,6 +424,8 @@ impl Leaser {
         if let Some(lane) = self.lanes.get_mut(&(appid.to_owned(), number)) {
             lane.watermark = watermark;
             lane.found_at = Some(self.found_at);
+            lane.nothing_at = None;
+            lane.rest = REST_MIN;
         }
         let app = self.apps.entry(appid.to_owned()).or_default();
         app.low_lease_id = low_lease_id;
@@ -399,6 +434,9 @@ impl Leaser {
         }
         let tally = &self.worker.tally;
         tally.waiting.fetch_add(lease.rows.len(), Ordering::Relaxed);
+        tally
+            .unsettled
+            .fetch_add(lease.rows.len(), Ordering::Relaxed);
         tally.batches.fetch_add(1, Ordering::Relaxed);
         lock(&self.worker.known).insert(lease.lease_id);
         telemetry::record_lease(appid, lease.rows.len(), took);
@@ -412,10 +450,17 @@ impl Leaser {
         let _ = self.leases.send(lease).await;
     }
 
+    /// Whether `rows` more could be begun at once: then their lease is started with the same statement.
+    fn has_free_slots(&self, rows: usize) -> bool {
+        let tally = &self.worker.tally;
+        let concurrency = self.worker.options.concurrency;
+        tally.waiting() == 0 && tally.in_flight() * 2 <= concurrency && rows <= concurrency
+    }
+
     fn has_rate(&self, appid: &str) -> bool {
-        lock(&self.worker.apps)
-            .iter()
-            .any(|app| app.appid == appid && app.has_rate)
+        let apps = lock(&self.worker.apps);
+        apps.binary_search_by(|app| app.appid.as_str().cmp(appid))
+            .is_ok_and(|at| apps[at].has_rate)
     }
 
     /// How many rows the app's rate lets us lease now: what is left of the last slice, or a new one.
@@ -461,7 +506,7 @@ impl Leaser {
             return Watermark::START;
         };
         let recent = Watermark {
-            due: Some(clock.at + clock.seen.elapsed() - LOOK_BACK),
+            due: Some(clock.now() - LOOK_BACK),
             id: 0,
         };
         if lane.watermark < recent {
@@ -482,10 +527,23 @@ impl Leaser {
 
     /// Learns which lanes have due rows. Returns when the next row of a lane that has none will be due.
     async fn look_for_lanes(&mut self) -> Result<Option<Duration>, StoreError> {
+        let began = Instant::now();
         let fronts = self.worker.store.fronts().await?;
+        self.looked_at = Instant::now();
+        self.look_took = began.elapsed();
         self.worker.health.lease_polled();
+        if let Some(front) = fronts.first() {
+            self.clock = Some(Clock {
+                at: front.at,
+                seen: began,
+            });
+        }
         let mut apps = self.worker.apps();
-        let is_ours = |apps: &[SendingApp], appid: &str| apps.iter().any(|app| app.appid == appid);
+        // The list is sorted by appid.
+        let is_ours = |apps: &[SendingApp], appid: &str| {
+            apps.binary_search_by(|app| app.appid.as_str().cmp(appid))
+                .is_ok()
+        };
         if fronts.iter().any(|front| {
             !is_ours(&apps, &front.appid) && self.worker.options.appids.contains(&front.appid)
         }) {
@@ -504,12 +562,21 @@ impl Leaser {
             let Some(due_in_secs) = front.due_in_secs else {
                 continue;
             };
+            let lane_appid = front.appid.clone();
             let lane = self
                 .lanes
                 .entry((front.appid, front.lane))
                 .or_insert_with(|| Lane::new(now));
             if due_in_secs <= 0.0 {
                 lane.hot = true;
+                if let Some(nothing_at) = lane.nothing_at.take() {
+                    // Due by its front, yet nothing can be leased: in flight, or blocked and to be tidied.
+                    lane.rests_until = nothing_at + lane.rest;
+                    lane.rest = (lane.rest * 2).min(REST_MAX);
+                    if lane.rest == REST_MAX {
+                        let _ = self.worker.blocked.send((lane_appid, front.lane));
+                    }
+                }
                 if lane.rests_until > now {
                     let rest = lane.rests_until - now;
                     next_due = Some(next_due.map_or(rest, |next| next.min(rest)));
@@ -540,6 +607,18 @@ impl Leaser {
 }
 
 impl Lane {
+    /// It was asked in vain. After a sweep its watermark need not stay behind: there is nothing before now to find.
+    fn found_nothing(&mut self, sweep: bool, clock: Option<Clock>) {
+        self.hot = false;
+        self.nothing_at = Some(Instant::now());
+        if let (true, Some(clock)) = (sweep, clock) {
+            self.watermark = Watermark {
+                due: Some(clock.now() - LOOK_BACK),
+                id: 0,
+            };
+        }
+    }
+
     fn new(now: Instant) -> Self {
         Self {
             watermark: Watermark::START,
@@ -548,7 +627,16 @@ impl Lane {
             swept_at: None,
             sweep_took: Duration::ZERO,
             found_at: None,
+            nothing_at: None,
+            rest: REST_MIN,
         }
+    }
+}
+
+impl Clock {
+    /// The database's clock, at the latest.
+    fn now(&self) -> DateTime<Utc> {
+        self.at + self.seen.elapsed()
     }
 }
 

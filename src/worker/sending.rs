@@ -9,18 +9,18 @@ use async_channel::{Receiver, Sender};
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use tokio::sync::{Notify, mpsc};
-use tracing::{Instrument, debug, error, info_span, warn};
+use tracing::{Instrument, debug, debug_span, error, warn};
 
 use super::{Worker, lock, settling};
-use crate::notification::{Credit, Notification, Outcome, Verdict};
+use crate::notification::{Credit, Effect, Notification, Outcome, Verdict};
 use crate::store::{Lease, LeaseKey};
 use crate::telemetry;
 
 /// Wall and monotonic clocks may differ this much before a lease is given up: more means the machine slept or its clock was
 /// set, and the lease may be somebody else's by now.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
-/// What a send may take beyond the request time-out: a token refresh, a slow scheduler.
-const SEND_MARGIN: Duration = Duration::from_secs(3);
+/// What a send may take beyond the request time-out, in a slow scheduler.
+const SEND_MARGIN: Duration = Duration::from_secs(1);
 
 /// A leased batch on its way: shared by its slots and its settler.
 pub(super) struct Batch {
@@ -74,6 +74,11 @@ impl Batch {
         let lapses = asked_at.saturating_duration_since(self.asked_at) + length;
         let lapses = i64::try_from(lapses.as_millis()).unwrap_or(i64::MAX);
         self.lapses_after_ms.store(lapses, Ordering::Relaxed);
+    }
+
+    /// The lease is somebody else's: nothing more of it may be sent.
+    pub(super) fn lost(&self) {
+        self.lapses_after_ms.store(0, Ordering::Relaxed);
     }
 
     /// How long the lease still holds, by this process's clock; zero when the clocks disagree.
@@ -132,6 +137,7 @@ pub(super) async fn open_batches(
         } else {
             lock(&worker.known).remove(&lease.lease_id);
             worker.tally.waiting.fetch_sub(count, Ordering::Relaxed);
+            worker.tally.unsettled.fetch_sub(count, Ordering::Relaxed);
             worker.tally.batches.fetch_sub(1, Ordering::Relaxed);
             worker.tally.changed.notify_one();
         }
@@ -168,12 +174,16 @@ async fn hand_over(
         }
     };
     worker.tally.waiting.fetch_sub(1, Ordering::Relaxed);
+    worker.tally.changed.notify_one();
     batch.record(refused);
 }
 
 /// The durable record before the first send. `None`: the lease is gone or given back, nothing of it may be sent.
 async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
-    if let Some(started_at) = lease.started_at {
+    // One that was started at once but had to wait for others may be somebody else's by now: ask.
+    if let Some(started_at) = lease.started_at
+        && lease.asked_at.elapsed() < worker.options.lease / 4
+    {
         return Some(Arc::new(Batch::new(
             worker,
             lease,
@@ -182,7 +192,8 @@ async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
         )));
     }
     let key = key(worker, lease);
-    if worker.stop.is_cancelled() || worker.is_paused(&lease.appid) {
+    if lease.started_at.is_none() && (worker.stop.is_cancelled() || worker.is_paused(&lease.appid))
+    {
         if let Err(error) = worker.store.release(&key).await {
             debug!("A lease was not given back and will lapse: {error}");
         }
@@ -215,33 +226,35 @@ pub(super) async fn send_rows(worker: Arc<Worker>, rows: Receiver<Work>) {
         notification,
     }) = rows.recv().await
     {
-        if worker.tally.waiting.fetch_sub(1, Ordering::Relaxed) == worker.options.concurrency {
+        let waiting = worker.tally.waiting.fetch_sub(1, Ordering::Relaxed);
+        if waiting == worker.tally.ahead.load(Ordering::Relaxed) {
             worker.tally.changed.notify_one();
         }
         worker.tally.in_flight.fetch_add(1, Ordering::Relaxed);
         worker.tally.begun.fetch_add(1, Ordering::Relaxed);
-        let outcome = attempt(&worker, &batch, notification).await;
+        let attempt = AssertUnwindSafe(attempt(&worker, &batch, &notification)).catch_unwind();
+        let (outcome, effects) = attempt
+            .await
+            .unwrap_or_else(|_| (panicked(notification.id), Vec::new()));
         worker.tally.in_flight.fetch_sub(1, Ordering::Relaxed);
+        // First: what is known must not wait for a pause to be stored.
         batch.record(outcome);
+        worker.apply(effects).await;
     }
 }
 
 /// One attempt at one row, if it may still be sent at this moment.
-async fn attempt(worker: &Worker, batch: &Batch, notification: Notification) -> Outcome {
+async fn attempt(
+    worker: &Worker,
+    batch: &Batch,
+    notification: &Notification,
+) -> (Outcome, Vec<Effect>) {
     let id = notification.id;
-    if worker.stop.is_cancelled() || worker.is_paused(&notification.appid) {
-        return Outcome::unsent(id, Verdict::Release, None);
-    }
-    if batch.holds_for() < worker.options.request_timeout + SEND_MARGIN {
-        return Outcome::unsent(id, Verdict::Release, None);
-    }
-    if notification
-        .expire_at
-        .is_some_and(|expire_at| expire_at <= batch.database_now())
-    {
-        return Outcome::unsent(id, Verdict::Expired, None);
-    }
-    let span = info_span!(
+    let send_before = match last_moment(worker, batch, notification) {
+        Ok(send_before) => send_before,
+        Err(verdict) => return (Outcome::unsent(id, verdict, None), Vec::new()),
+    };
+    let span = debug_span!(
         "deliver",
         notification.id = id,
         notification.attempt = notification.attempts + 1,
@@ -251,23 +264,42 @@ async fn attempt(worker: &Worker, batch: &Batch, notification: Notification) -> 
     telemetry::record_lateness(&notification.appid, lateness.to_std().unwrap_or_default());
     let _in_flight = telemetry::InFlight::begin();
     let began = Instant::now();
-    let delivery = AssertUnwindSafe(worker.deliverer.deliver(&notification)).catch_unwind();
-    let outcome = tokio::select! {
+    let delivery = worker.deliverer.deliver(notification, send_before);
+    let (outcome, effects) = tokio::select! {
         biased;
-        delivered = delivery.instrument(span) => match delivered {
-            Ok((outcome, effects)) => {
-                worker.apply(effects).await;
-                outcome
-            }
-            Err(_) => panicked(id),
-        },
+        delivered = delivery.instrument(span) => delivered,
         () = worker.abort.cancelled() => {
             let reason = "the worker was stopped before WeChat answered";
-            Outcome::unsent(id, Verdict::InDoubt, Some(reason.to_owned()))
+            (Outcome::unsent(id, Verdict::InDoubt, Some(reason.to_owned())), Vec::new())
         }
     };
     telemetry::record_send(&notification.appid, label(&outcome), began.elapsed());
-    outcome
+    (outcome, effects)
+}
+
+/// Until when a request for the row may leave, or why it must not leave at all.
+fn last_moment(
+    worker: &Worker,
+    batch: &Batch,
+    notification: &Notification,
+) -> Result<Instant, Verdict> {
+    if worker.stop.is_cancelled() || worker.is_paused(&notification.appid) {
+        return Err(Verdict::Release);
+    }
+    let Some(spare) = batch
+        .holds_for()
+        .checked_sub(worker.options.request_timeout + SEND_MARGIN)
+    else {
+        return Err(Verdict::Release);
+    };
+    let mut spare = spare;
+    if let Some(expire_at) = notification.expire_at {
+        let Ok(left) = (expire_at - batch.database_now()).to_std() else {
+            return Err(Verdict::Expired);
+        };
+        spare = spare.min(left);
+    }
+    Ok(Instant::now() + spare)
 }
 
 /// A row that makes our own code panic would do so again: it ends, the worker goes on.

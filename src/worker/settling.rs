@@ -1,6 +1,7 @@
 //! Settling: a batch's outcomes are written many at a time, again and again until the database has them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error, warn};
@@ -17,59 +18,97 @@ const GATHER: Duration = Duration::from_millis(100);
 /// A row that somebody else holds is settled again after this long.
 const KEPT_BACK_WAIT: Duration = Duration::from_millis(100);
 
+/// What became of a heap of outcomes.
+enum Heap {
+    /// Written, or offered as evidence when the lease was gone.
+    Written,
+    /// These rows are held by somebody else: settle them again.
+    KeptBack(Vec<Outcome>),
+    /// Not written: their lease must lapse, so that their rows become doubts.
+    Lost,
+}
+
 /// Writes a batch's outcomes until all are written, and keeps its lease alive meanwhile.
 pub(super) async fn settle_batch(worker: Arc<Worker>, batch: Arc<Batch>) {
-    while !gather_and_settle(&worker, &batch).await {}
-    lock(&worker.known).remove(&batch.key.lease_id);
-    worker
-        .tally
-        .batches
-        .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    let mut is_lost = false;
+    let mut again = false;
+    loop {
+        let (outcomes, close) = gather(&worker, &batch, again).await;
+        again = false;
+        let count = outcomes.len();
+        let kept_back = match settle_persistently(&worker, &batch, outcomes, close).await {
+            Heap::Written => 0,
+            Heap::KeptBack(outcomes) => {
+                let kept_back = outcomes.len();
+                lock(&batch.collected).outcomes.extend(outcomes);
+                again = true;
+                kept_back
+            }
+            Heap::Lost => {
+                is_lost = true;
+                0
+            }
+        };
+        worker
+            .tally
+            .unsettled
+            .fetch_sub(count - kept_back, Ordering::Relaxed);
+        worker.tally.changed.notify_one();
+        if close && !again {
+            break;
+        }
+        if batch.holds_for() < worker.options.lease * 2 / 3 {
+            renew(&worker, &batch).await;
+        }
+    }
+    // A lease we no longer know of is given up as never sent: that must not happen to one whose outcomes were lost.
+    if !is_lost {
+        lock(&worker.known).remove(&batch.key.lease_id);
+    }
+    worker.tally.batches.fetch_sub(1, Ordering::Relaxed);
     worker.tally.changed.notify_one();
 }
 
-/// Waits for outcomes and settles a heap of them. True: the batch is done.
-async fn gather_and_settle(worker: &Worker, batch: &Batch) -> bool {
-    // Outcomes only come while sends hold the lease, which takes renewals when they are slow.
-    let renewal = worker.options.lease / 3;
-    if tokio::time::timeout(renewal, batch.arrived.notified())
-        .await
-        .is_err()
-    {
-        renew(worker, batch).await;
-        return false;
+/// Waits for outcomes, or for a while when some are to be settled `again`. True: no more will come.
+async fn gather(worker: &Worker, batch: &Batch, again: bool) -> (Vec<Outcome>, bool) {
+    if again {
+        tokio::time::sleep(KEPT_BACK_WAIT).await;
+    } else {
+        // Slow sends take renewals.
+        while tokio::time::timeout(worker.options.lease / 3, batch.arrived.notified())
+            .await
+            .is_err()
+        {
+            renew(worker, batch).await;
+        }
+        if lock(&batch.collected).out > 0 {
+            let _ = tokio::time::timeout(GATHER, batch.arrived.notified()).await;
+        }
     }
-    if lock(&batch.collected).out > 0 {
-        let _ = tokio::time::timeout(GATHER, batch.arrived.notified()).await;
-    }
-    let (outcomes, close) = {
-        let mut collected = lock(&batch.collected);
-        (std::mem::take(&mut collected.outcomes), collected.out == 0)
-    };
-    if !outcomes.is_empty() || close {
-        settle_persistently(worker, batch, outcomes, close).await;
-    }
-    close
+    let mut collected = lock(&batch.collected);
+    (std::mem::take(&mut collected.outcomes), collected.out == 0)
 }
 
 async fn renew(worker: &Worker, batch: &Batch) {
     let asked_at = Instant::now();
     match worker.store.start(&batch.key, worker.options.lease).await {
         Ok(Some(_)) => batch.renewed(asked_at, worker.options.lease),
-        // Its unsent rows are released when their slot sees that the lease has lapsed.
-        Ok(None) => telemetry::record_fenced("start"),
+        Ok(None) => {
+            telemetry::record_fenced("start");
+            batch.lost();
+        }
         Err(error) => warn!("A lease was not renewed: {error}"),
     }
 }
 
-/// Settles until everything is written: while the database is away the outcomes are kept here. After the drain's
-/// deadline one more try is made.
+/// Settles until the database has the outcomes: while it is away they are kept here. After the drain's deadline one more
+/// try is made.
 async fn settle_persistently(
     worker: &Worker,
     batch: &Batch,
     mut outcomes: Vec<Outcome>,
     close: bool,
-) {
+) -> Heap {
     let mut waits = Reconnect::new();
     loop {
         let permit = worker.settle_permits.acquire().await;
@@ -79,45 +118,46 @@ async fn settle_persistently(
             .settle(&batch.key, &outcomes, close, worker.options.doubt)
             .await;
         drop(permit);
-        let wait = match settled {
-            Ok(Settled::KeptBack(ids)) if ids.is_empty() => {
-                worker.health.database_ok();
-                return;
-            }
+        let error = match settled {
             Ok(Settled::KeptBack(ids)) => {
+                worker.health.database_ok();
+                if ids.is_empty() {
+                    return Heap::Written;
+                }
                 debug!(
                     rows = ids.len(),
                     "Rows held by another transaction are settled again"
                 );
-                outcomes.retain(|outcome| ids.contains(&outcome.notification_id));
-                if batch.holds_for() < worker.options.lease / 2 {
-                    renew(worker, batch).await;
+                if last_try {
+                    return Heap::Lost;
                 }
-                KEPT_BACK_WAIT
+                outcomes.retain(|outcome| ids.contains(&outcome.notification_id));
+                return Heap::KeptBack(outcomes);
             }
             Ok(Settled::Fenced) => {
+                batch.lost();
                 offer_late_replies(worker, batch, &outcomes).await;
-                return;
+                return Heap::Written;
             }
             Err(error) if error.is_data_error() => {
-                settle_apart(worker, batch, outcomes, close, &error).await;
-                return;
+                return settle_apart(worker, batch, outcomes, close, &error).await;
             }
-            Err(error) => {
-                worker.health.database_failed(error.to_string());
-                warn!("Outcomes are not written yet: {error}");
-                waits.next_wait()
-            }
+            Err(error) => error,
         };
+        worker.health.database_failed(error.to_string());
+        warn!("Outcomes are not written yet: {error}");
         if last_try {
             warn!(
                 rows = outcomes.len(),
                 "Outcomes were not written before the stop: the rows will be in doubt"
             );
-            return;
+            return Heap::Lost;
+        }
+        if batch.holds_for() < worker.options.lease / 2 {
+            renew(worker, batch).await;
         }
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(waits.next_wait()) => {}
             () = worker.abort.cancelled() => {}
         }
     }
@@ -131,15 +171,25 @@ async fn settle_apart(
     mut outcomes: Vec<Outcome>,
     close: bool,
     error: &StoreError,
-) {
+) -> Heap {
     if outcomes.len() > 1 {
         let second = outcomes.split_off(outcomes.len() / 2);
-        Box::pin(settle_persistently(worker, batch, outcomes, false)).await;
-        Box::pin(settle_persistently(worker, batch, second, close)).await;
-        return;
+        let first = Box::pin(settle_persistently(worker, batch, outcomes, false)).await;
+        let second = Box::pin(settle_persistently(worker, batch, second, close)).await;
+        return match (first, second) {
+            (Heap::KeptBack(mut first), Heap::KeptBack(second)) => {
+                first.extend(second);
+                Heap::KeptBack(first)
+            }
+            (Heap::KeptBack(outcomes), _) | (_, Heap::KeptBack(outcomes)) => {
+                Heap::KeptBack(outcomes)
+            }
+            (Heap::Lost, _) | (_, Heap::Lost) => Heap::Lost,
+            (Heap::Written, Heap::Written) => Heap::Written,
+        };
     }
     let Some(mut outcome) = outcomes.pop() else {
-        return;
+        return Heap::Lost;
     };
     let id = outcome.notification_id;
     error!(
@@ -150,41 +200,42 @@ async fn settle_apart(
         && outcome.rid.is_none()
         && outcome.reason.as_deref() == Some(REFUSED)
     {
-        return;
+        return Heap::Lost;
     }
     outcome.errmsg = None;
     outcome.rid = None;
     outcome.reason = Some(REFUSED.to_owned());
-    Box::pin(settle_persistently(worker, batch, vec![outcome], close)).await;
+    Box::pin(settle_persistently(worker, batch, vec![outcome], close)).await
 }
 
 /// What stands in for texts the database refused.
 const REFUSED: &str = "the database refused the texts of this outcome";
 
-/// The lease is gone: another worker took it over, or this was the repeat of a settle whose answer was lost. Definite
-/// replies are evidence either way.
+/// The lease is gone: another worker took it over, or this was the repeat of a settle whose answer was lost. Everything
+/// we know is evidence either way: a reply, and that a row was not sent at all.
 async fn offer_late_replies(worker: &Worker, batch: &Batch, outcomes: &[Outcome]) {
     telemetry::record_fenced("settle");
-    for outcome in outcomes {
-        let definite = match outcome.verdict {
-            Verdict::Sent => true,
-            Verdict::Dead { .. } | Verdict::Retry { .. } | Verdict::Park { .. } => {
-                outcome.errcode.is_some()
-            }
-            Verdict::Expired | Verdict::InDoubt | Verdict::Release => false,
-        };
-        if !definite {
-            continue;
-        }
-        if let Err(error) = worker
+    for outcome in outcomes
+        .iter()
+        .filter(|outcome| outcome.verdict != Verdict::InDoubt)
+    {
+        let mut waits = Reconnect::new();
+        while let Err(error) = worker
             .store
             .offer_late_reply(&batch.key, batch.started_at, outcome)
             .await
         {
             warn!(
                 notification.id = outcome.notification_id,
-                "A late reply was not recorded: {error}"
+                "A late reply is not recorded yet: {error}"
             );
+            if error.is_data_error() || worker.abort.is_cancelled() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(waits.next_wait()) => {}
+                () = worker.abort.cancelled() => {}
+            }
         }
     }
 }

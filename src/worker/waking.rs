@@ -30,6 +30,8 @@ struct Armed {
     fence: i64,
     passed: bool,
     looked_at: Instant,
+    /// How long to sleep while the fence has not passed; one long transaction must not keep a worker busy.
+    nap: Duration,
 }
 
 /// Listens on a connection of its own for as long as the worker runs.
@@ -76,6 +78,14 @@ impl Bell {
         self.rung.notified().await;
     }
 
+    /// Spares producers the NOTIFY while this worker is busy.
+    pub(super) async fn disarm(&mut self, worker: &Worker) -> Result<(), StoreError> {
+        if self.armed.take().is_some() {
+            worker.store.disarm_bell().await?;
+        }
+        Ok(())
+    }
+
     /// Sleeps up to `longest`, with the bell armed. True: something rang, look everywhere.
     pub(super) async fn sleep(
         &mut self,
@@ -88,6 +98,7 @@ impl Bell {
                 fence,
                 passed: false,
                 looked_at: Instant::now(),
+                nap: FENCE_POLL,
             });
             // What came before the arming is found by a look after it.
             return Ok(false);
@@ -104,15 +115,14 @@ impl Bell {
         let nap = if armed.passed {
             longest.min(LOOK_EVERY)
         } else {
-            longest.min(FENCE_POLL)
+            armed.nap *= 2;
+            longest.min(armed.nap / 2)
         };
         tokio::select! {
             () = self.rung.notified() => {}
             () = tokio::time::sleep(nap) => return Ok(false),
             () = worker.stop.cancelled() => return Ok(false),
         }
-        self.armed = None;
-        worker.store.disarm_bell().await?;
         Ok(true)
     }
 }
