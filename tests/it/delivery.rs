@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use reqwest::Url;
 use secrecy::SecretString;
 use wxnotify::delivery::Deliverer;
@@ -296,7 +296,9 @@ async fn an_outage_of_our_network_parks_rows_and_counts_no_attempt() {
     for id in 1..=3 {
         let mut row = notification(id);
         row.attempts = 7;
-        let (outcome, effects) = deliverer.deliver(&row).await;
+        let (outcome, effects) = deliverer
+            .deliver(&row, Instant::now() + Duration::from_secs(60))
+            .await;
         assert!(is_parked_for_app(&outcome), "{outcome:?}");
         pause = pause.or(paused_app(&effects));
     }
