@@ -162,15 +162,15 @@ end $$;
 -- COMMITTED that snapshot would be old; only held rows, which are never leased, may be changed there.
 create function wxnotify_guard() returns trigger
 language plpgsql security definer set search_path from current set enable_seqscan = off as $$
-declare
-    v_key_free boolean := false;
 begin
     if current_setting('transaction_isolation') <> 'read committed' and not (tg_op = 'UPDATE' and old.held) then
         raise exception 'pending_notifications: rows can be changed in READ COMMITTED only, not in %', upper(current_setting('transaction_isolation'))
             using hint = 'Use a transaction of its own: BEGIN ISOLATION LEVEL READ COMMITTED.';
     end if;
     if old.in_doubt_since is not null
-       or exists (select 1 from notification_leases l where l.appid = old.appid and old.id = any (l.ids)) then
+       -- A row that its lease has settled already is not in flight, though the lease may still hold others.
+       or exists (select 1 from notification_leases l
+                  where l.appid = old.appid and old.id = any (l.ids) and l.lease_id is distinct from old.last_lease) then
         return null;
     end if;
     if tg_op = 'DELETE' then
@@ -180,7 +180,6 @@ begin
         values (old.id, old.appid, 'cancelled', old.kind, old.openid, old.template_id, old.page, old.data, old.extra, old.miniprogram_state, old.lang, old.send_at,
             old.held, old.expire_at, old.lane, old.dedup_key, old.business_ref, old.on_doubt, old.attempts_max, old.created_at, old.producer, old.attempts,
             old.last_errcode, old.last_errmsg, 'producer', old.last_attempt_at, clock_timestamp());
-        v_key_free := true;
     else
         if new.id <> old.id or new.appid is distinct from old.appid then
             raise exception 'pending_notifications: id and appid of notification % cannot change', old.id
@@ -200,18 +199,26 @@ begin
            is distinct from (old.send_at, old.held, old.openid, old.template_id, old.dedup_key) then
             new.due := wxnotify_next_due(new.held, new.send_at, new.expire_at);
             new.waiting_for := null;
-            v_key_free := true;
         elsif new.expire_at is distinct from old.expire_at then
             new.due := least(case when old.due = old.expire_at then wxnotify_next_due(new.held, new.send_at, null) else old.due end, new.expire_at);
         end if;
     end if;
-    if v_key_free and old.dedup_key is not null then
+    return case tg_op when 'DELETE' then old else new end;
+end $$;
+
+-- A row that was cancelled or rescheduled gives up its dedup key, and those who waited for it may go. AFTER the row: a
+-- BEFORE trigger that updates another row of the same statement would make the statement fail.
+create function wxnotify_free_key() returns trigger
+language plpgsql security definer set search_path from current set enable_seqscan = off as $$
+begin
+    if tg_op = 'DELETE' or (new.send_at, new.held, new.openid, new.template_id, new.dedup_key)
+           is distinct from (old.send_at, old.held, old.openid, old.template_id, old.dedup_key) then
         delete from notification_keys k where k.appid = old.appid and k.dedup_key = old.dedup_key and k.id = old.id;
         if found then
             perform wxnotify_wake_duplicates(old.appid, array[old.dedup_key]);
         end if;
     end if;
-    return case tg_op when 'DELETE' then old else new end;
+    return null;
 end $$;
 
 create function wxnotify_bell() returns trigger
@@ -232,16 +239,23 @@ create trigger arrive before insert or update of appid, kind, openid, template_i
     dedup_key, business_ref, on_doubt, attempts_max, created_at on pending_notifications for each row execute function wxnotify_arrive();
 -- Functions of wxnotify pass the guard: each has a SET of this parameter, which acts in GIN indexes alone, and here are none. A
 -- parameter of our own would say it better, but only a superuser may put one into a function, and a managed database has none.
+-- Any session may set it, which is why the right to lease is asked for too.
 create trigger guard before update or delete on pending_notifications for each row
-    when (current_setting('gin_fuzzy_search_limit') <> '20784') execute function wxnotify_guard();
+    when (current_setting('gin_fuzzy_search_limit') <> '20784' or not has_table_privilege('notification_leases'::regclass, 'insert'))
+    execute function wxnotify_guard();
+create trigger free_key after update or delete on pending_notifications for each row
+    when (old.dedup_key is not null
+          and (current_setting('gin_fuzzy_search_limit') <> '20784' or not has_table_privilege('notification_leases'::regclass, 'insert')))
+    execute function wxnotify_free_key();
 -- AFTER: by then the inserting transaction has an id, so a worker that arms the bell and then waits for older transactions cannot miss it.
 create trigger bell after insert or update of send_at, held, expire_at on pending_notifications for each statement execute function wxnotify_bell();
 create trigger refuse_truncate before truncate on pending_notifications for each statement execute function wxnotify_refuse_truncate();
 
-revoke execute on function wxnotify_next_due, wxnotify_ring, wxnotify_arrive, wxnotify_guard, wxnotify_bell, wxnotify_refuse_truncate from public;
+revoke execute on function wxnotify_next_due, wxnotify_ring, wxnotify_arrive, wxnotify_guard, wxnotify_free_key, wxnotify_bell, wxnotify_refuse_truncate from public;
 comment on function wxnotify_next_due is 'When something must next happen to a row that waits for nothing but its time.';
 comment on function wxnotify_ring is 'Wakes sleeping workers; costs nothing while none sleeps.';
 comment on function wxnotify_arrive is 'Trigger: checks a row, names the column, the field and the rule it breaks, and sets due.';
 comment on function wxnotify_guard is 'Trigger: rows in flight or in doubt are out of reach; DELETE is a cancel; a reschedule sets due anew.';
+comment on function wxnotify_free_key is 'Trigger: a cancelled or rescheduled row gives up its dedup key.';
 comment on function wxnotify_bell is 'Trigger: wakes a sleeping worker after INSERT and after a reschedule.';
 comment on function wxnotify_refuse_truncate is 'Trigger: TRUNCATE would lose rows without a trace.';

@@ -42,6 +42,22 @@ begin
     end if;
 end $$;
 
+-- Makes rows due again that waited for a doubt of their pair to end, as many as can be seen; the others look again within
+-- a minute.
+create function wxnotify_wake_pairs(p_appid text, p_openids text[], p_template_ids text[]) returns void
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+begin
+    with woken as (
+        select p.id from unnest(p_openids, p_template_ids) u (openid, template_id)
+        join pending_notifications p on p.appid = p_appid and p.openid = u.openid and p.template_id = u.template_id
+        where p.waiting_for = 'pair' limit 200 for update of p skip locked)
+    update pending_notifications p set waiting_for = null, due = wxnotify_next_due(p.held, p.send_at, p.expire_at)
+    from woken where p.id = woken.id;
+    if found then
+        perform wxnotify_ring();
+    end if;
+end $$;
+
 -- The one way out: moves rows THE CALLER HAS LOCKED in an earlier statement to the history, in array order of p_ids, frees
 -- their dedup keys (a sent row keeps its key for ever) and wakes those who waited for the key. Returns how many were moved.
 -- Optional arrays may be null: the row's last known errcode and errmsg are then kept.
@@ -52,9 +68,30 @@ create function wxnotify_finish(
 language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off
     set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
-    v_moved int;
-    v_keys  text[];
+    v_moved    int;
+    v_keys     text[];
+    v_ids      bigint[];
+    v_msgids   bigint[];
+    v_evidence int := 0;
+    v_openids  text[];
+    v_pairs    text[];
 begin
+    -- A doubt that would end without evidence: there may be some that nobody has weighed yet.
+    if p_statuses && array['unresolved', 'presumed_sent'] then
+        select array_agg(d.id), array_agg(d.msgid) into v_ids, v_msgids from (
+            select distinct on (p.openid, p.template_id) p.id, e.msgid
+            from unnest(p_ids, p_statuses) u (id, status)
+            join pending_notifications p on p.id = u.id
+            cross join lateral (
+                select m.msgid from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since) m (msgid) limit 1) e
+            where u.status in ('unresolved', 'presumed_sent') and p.in_doubt_since is not null
+            order by p.openid, p.template_id, p.id) d;
+        if v_ids is not null then
+            -- They are gone when the statement below looks for them.
+            v_evidence := wxnotify_finish(p_appid, v_ids, array_fill('sent'::text, array[cardinality(v_ids)]), 'event', p_worker,
+                p_msgids => v_msgids, p_attempts => p_attempts);
+        end if;
+    end if;
     with gone as (
         delete from pending_notifications p using unnest(p_ids, p_statuses, p_errcodes, p_errmsgs, p_msgids, p_credits, p_duplicate_of)
             as u (id, status, errcode, errmsg, msgid, credit, duplicate_of)
@@ -74,18 +111,24 @@ begin
         delete from notification_keys f where f.ctid = any (array(
             select (select k.ctid from notification_keys k where k.appid = p_appid and k.dedup_key = gone.dedup_key and k.id = gone.id)
             from gone where gone.dedup_key is not null and gone.status not in ('sent', 'presumed_sent'))))
-    select count(*), array_agg(dedup_key) filter (where dedup_key is not null and status <> 'duplicate') into v_moved, v_keys from gone;
+    select count(*), array_agg(dedup_key) filter (where dedup_key is not null and status <> 'duplicate'),
+           array_agg(openid) filter (where in_doubt_since is not null), array_agg(template_id) filter (where in_doubt_since is not null)
+    into v_moved, v_keys, v_openids, v_pairs from gone;
     if v_keys is not null then
         perform wxnotify_wake_duplicates(p_appid, v_keys);
     end if;
-    return v_moved;
+    if v_openids is not null then
+        perform wxnotify_wake_pairs(p_appid, v_openids, v_pairs);
+    end if;
+    return v_moved + v_evidence;
 end $$;
 
--- WeChat's events about a pair since a moment whose msgid belongs to no settled row: evidence nobody has used.
+-- WeChat's events about a pair since a moment whose msgid belongs to no settled row: evidence nobody has used. WeChat
+-- counts in whole seconds.
 create function wxnotify_unowned_events(p_appid text, p_openid text, p_template_id text, p_since timestamptz) returns setof bigint
 language sql stable set search_path from current as $$
     select e.msgid from wechat_events e
-    where e.appid = p_appid and e.openid = p_openid and e.template_id = p_template_id and e.msgid is not null and e.occurred_at >= p_since
+    where e.appid = p_appid and e.openid = p_openid and e.template_id = p_template_id and e.msgid is not null and e.occurred_at >= date_trunc('second', p_since)
       and not exists (select 1 from notification_history h
                       where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id and h.msgid = e.msgid)
     order by e.occurred_at
@@ -113,7 +156,7 @@ begin
     -- Between a second and a minute, by the winner's own due time.
     update pending_notifications p
     set waiting_for = 'duplicate',
-        due = least(v_now + greatest(least(u.at - v_now, '1 minute'), '1 second') * (0.75 + random() / 2), p.expire_at)
+        due = least(v_now + greatest(least(least(u.at, v_now + interval '1 day') - v_now, '1 minute'), '1 second') * (0.75 + random() / 2), p.expire_at)
     from (select x.id, (select w.due from pending_notifications w where w.id = x.winner) as at from unnest(p_ids, p_winners) x (id, winner)) u
     where p.id = u.id and (v_ids is null or u.id <> all (v_ids));
 end $$;
@@ -245,10 +288,12 @@ create function wxnotify_lease(
 returns setof wxnotify_leased
 language plpgsql volatile set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
     set plan_cache_mode = force_generic_plan as $$
+declare
+    v_now timestamptz := clock_timestamp();  -- a bound for the index; the function itself would filter row by row
 begin
     perform wxnotify_need_read_committed();
     perform 1 from pending_notifications p
-    where p.appid = p_appid and p.lane = p_lane and p.due <= clock_timestamp() and (p.due, p.id) > (p_due, p_id) order by p.due, p.id limit 1;
+    where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and (p.due, p.id) > (p_due, p_id) order by p.due, p.id limit 1;
     if not found then
         return;
     end if;
@@ -410,13 +455,13 @@ begin
     select array_agg(case
             when p_verdicts[u.n] = 'expired' then case when p.in_doubt_since is null then 'expired' else 'unresolved' end
             when p_verdicts[u.n] <> 'dead' then p_verdicts[u.n]
-            when p.in_doubt_since is null or p_credits[u.n] = 'kept' then 'dead'
+            when p.in_doubt_since is null then 'dead'
             when p_errcodes[u.n] is distinct from 43101 or p.kind <> 'one_time' then 'unresolved'
             when exists (select 1 from pending_notifications o
                          where o.appid = p.appid and o.openid = p.openid and o.template_id = p.template_id and o.id <> p.id) then 'unresolved'
             when exists (select 1 from notification_history h
                          where h.appid = p.appid and h.openid = p.openid and h.template_id = p.template_id
-                           and h.status = 'sent' and h.finished_at >= p.in_doubt_since) then 'unresolved'
+                           and h.status in ('sent', 'presumed_sent') and h.finished_at >= p.in_doubt_since) then 'unresolved'
             else 'presumed_sent' end order by u.o)
     into v_results
     from unnest(v_at, v_ids) with ordinality u (n, id, o) join pending_notifications p on p.id = u.id;
@@ -501,13 +546,13 @@ begin
                     else coalesce(p.in_doubt_since, v_lease.started_at) + make_interval(secs => p_doubt_age_secs) end, p.expire_at)
         where p.id = any (v_ids);
         v_rescued := v_rescued + cardinality(v_ids);
-        -- Rows that somebody holds stay leased until the next call. Their lease is no longer the worker's: its late outcomes
-        -- for the others must count as late replies, not as settled already.
+        -- Rows that somebody holds stay leased until the next call. If others were taken over, the lease is no longer the
+        -- worker's: its late outcomes for those must count as late replies, not as settled already.
         v_rest := array(select p.id from pending_notifications p
                         where p.id = any (v_lease.ids) and p.last_lease is distinct from v_lease.lease_id);
         if v_rest = '{}' then
             delete from notification_leases where appid = v_lease.appid and lease_id = v_lease.lease_id;
-        else
+        elsif v_ids <> '{}' then
             update notification_leases
             set worker = v_lease.worker || case when v_lease.worker like '% (rescued)' then '' else ' (rescued)' end, ids = v_rest,
                 user_keys = array(select v_lease.user_keys[array_position(v_lease.ids, r)] from unnest(v_rest) r)
@@ -531,13 +576,18 @@ begin
         return 0;
     end if;
     for v_doubt in
-        select p.id, p.openid, p.template_id, p.in_doubt_since from pending_notifications p
+        select p.id, p.openid, p.template_id, p.in_doubt_since, p.last_lease from pending_notifications p
         where p.appid = p_appid and p.in_doubt_since is not null
+          -- First by the index alone: few doubts have any event.
+          and exists (select 1 from wechat_events e
+                      where e.appid = p.appid and e.openid = p.openid and e.template_id = p.template_id and e.msgid is not null
+                        and e.occurred_at >= date_trunc('second', p.in_doubt_since))
           and exists (select 1 from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since))
         -- + 0: not a walk through the whole table in the order of ids.
         order by p.id + 0 limit p_rows for update skip locked
     loop
-        continue when exists (select 1 from notification_leases l where l.appid = p_appid and v_doubt.id = any (l.ids));
+        continue when exists (select 1 from notification_leases l where l.appid = p_appid and v_doubt.id = any (l.ids)
+                                and l.lease_id is distinct from v_doubt.last_lease);
         select u into v_msgid from wxnotify_unowned_events(p_appid, v_doubt.openid, v_doubt.template_id, v_doubt.in_doubt_since) u limit 1;
         if v_msgid is not null then
             v_ended := v_ended + wxnotify_finish(p_appid, array[v_doubt.id], array['sent'], 'event', null, p_msgids => array[v_msgid]);
@@ -548,20 +598,29 @@ end $$;
 
 -- A late reply or an operator ends a doubt: status sent, unresolved or dead, or not_sent, which makes the row due again.
 -- False: the row is not in doubt, is in flight, or somebody holds it.
-create function wxnotify_decide(p_appid text, p_id bigint, p_status text, p_settled_by text, p_msgid bigint default null) returns boolean
+create function wxnotify_decide(
+    p_appid text, p_id bigint, p_status text, p_settled_by text, p_msgid bigint default null, p_errcode bigint default null,
+    p_errmsg text default null, p_credit text default null) returns boolean
 language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off as $$
+declare
+    v_last_lease bigint;
 begin
     perform wxnotify_need_read_committed();
-    perform 1 from pending_notifications p where p.appid = p_appid and p.id = p_id and p.in_doubt_since is not null for update skip locked;
-    if not found or exists (select 1 from notification_leases l where l.appid = p_appid and p_id = any (l.ids)) then
+    select p.last_lease into v_last_lease from pending_notifications p
+    where p.appid = p_appid and p.id = p_id and p.in_doubt_since is not null for update skip locked;
+    if not found or exists (select 1 from notification_leases l
+                            where l.appid = p_appid and p_id = any (l.ids) and l.lease_id is distinct from v_last_lease) then
         return false;
     end if;
     if p_status = 'not_sent' then
         update pending_notifications p
-        set in_doubt_since = null, waiting_for = null, due = wxnotify_next_due(p.held, p.send_at, p.expire_at) where p.id = p_id;
+        set in_doubt_since = null, waiting_for = null, due = wxnotify_next_due(p.held, p.send_at, p.expire_at), last_errcode = p_errcode,
+            last_errmsg = left(p_errmsg, 500)
+        where p.id = p_id;
         perform wxnotify_ring();
     else
-        perform wxnotify_finish(p_appid, array[p_id], array[p_status], p_settled_by, null, p_msgids => array[p_msgid]);
+        perform wxnotify_finish(p_appid, array[p_id], array[p_status], p_settled_by, null, array[p_errcode], array[left(p_errmsg, 500)],
+            array[p_msgid], array[p_credit]);
     end if;
     return true;
 end $$;
@@ -585,9 +644,12 @@ begin
     if not found then
         return false;
     end if;
-    insert into notification_attempts (notification_id, appid, attempt, result, errcode, errmsg, rid, reason, started_at, worker, lease_id, finished_at)
-    values (p_id, p_appid, v_row.attempts, 'late_reply', p_errcode, left(p_errmsg, 500), p_rid, 'the reply came after the lease was taken over',
-            p_started_at, p_worker, p_lease_id, clock_timestamp());
+    -- That it was not sent at all is worth a decision, but was no reply.
+    if p_sent or p_errcode is not null then
+        insert into notification_attempts (notification_id, appid, attempt, result, errcode, errmsg, rid, reason, started_at, worker, lease_id, finished_at)
+        values (p_id, p_appid, v_row.attempts, 'late_reply', p_errcode, left(p_errmsg, 500), p_rid,
+                'the reply came after the lease was taken over', p_started_at, p_worker, p_lease_id, clock_timestamp());
+    end if;
     if p_sent then
         -- Without a msgid the reply cannot be told from another message's, so only the row's own doubt may use it.
         if p_msgid is null then
@@ -604,7 +666,8 @@ begin
     if not found then
         return false;
     end if;
-    return wxnotify_decide(p_appid, p_id, case when p_dead then 'dead' else 'not_sent' end, 'late_reply');
+    return wxnotify_decide(p_appid, p_id, case when p_dead then 'dead' else 'not_sent' end, 'late_reply', null, p_errcode, p_errmsg,
+        case when p_dead then coalesce((select e.credit from wechat_errcodes e where e.errcode = p_errcode), 'unknown') end);
 end $$;
 
 -- Keeps the front of a lane clean, at most p_rows rows a call: past expire_at → expired (unresolved when in doubt), out of
@@ -649,20 +712,21 @@ begin
             row_number() over (partition by user_key order by due, id) as turn,
             template_id = any (v_paused) as template_paused,
             user_key in (select unnest(v_busy)) as user_busy,
-            exists (select 1 from pending_notifications d
-                    where d.appid = p_appid and d.openid = front.openid and d.template_id = front.template_id and d.in_doubt_since is not null
-                      and d.id <> front.id and (front.in_doubt_since is null or d.id < front.id)) as pair_in_doubt
+            (select min(d.due) from pending_notifications d
+             where d.appid = p_appid and d.openid = front.openid and d.template_id = front.template_id and d.in_doubt_since is not null
+               and d.id <> front.id and (front.in_doubt_since is null or d.id < front.id)) as pair_due
         from front),
     parked as (
         update pending_notifications p
-        set waiting_for = case when v_until is not null then 'app' when v.template_paused then 'template' when v.pair_in_doubt then 'pair'
+        set waiting_for = case when v_until is not null then 'app' when v.template_paused then 'template' when v.pair_due is not null then 'pair'
                                else 'user' end,
             due = least(case when v_until is not null then greatest(v_until, v_now + interval '1 second') + random() * interval '2 seconds'
                              when v.template_paused then v_now + interval '10 minutes' * (0.75 + random() / 2)
+                             when v.pair_due is not null then v_now + greatest(least(v.pair_due - v_now, interval '1 minute'), interval '1 second')
                              else v_now + least(v.turn, 3000) * interval '200 milliseconds' end, p.expire_at)
         from judged v
         where p.id = v.id and v.final is null
-          and (v_until is not null or v.template_paused or v.user_busy or v.pair_in_doubt or v.turn > 8)
+          and (v_until is not null or v.template_paused or v.user_busy or v.pair_due is not null or v.turn > 8)
         returning 1)
     select (select count(*) from parked), (select array_agg(id) from judged where final is not null),
            (select array_agg(final) from judged where final is not null),
@@ -674,25 +738,35 @@ begin
     return v_parked;
 end $$;
 
--- Uses the oldest held credit of the pair that nobody else is using. Returns its id; null: none is free.
+-- Uses the oldest held credit of the pair that nobody else is using and that lives until it is to be sent. Returns its id;
+-- null: none is free. One try a row, each in a subtransaction: under REPEATABLE READ another's arm is a serialization
+-- failure of that row alone.
 create function arm(p_appid text, p_openid text, p_template_id text, p_data jsonb, p_send_at timestamptz default null,
     p_page text default null, p_expire_at timestamptz default null) returns bigint
 language plpgsql volatile set search_path from current set enable_seqscan = off as $$
 declare
     v_id bigint;
 begin
-    select id into v_id from pending_notifications
-    where appid = p_appid and openid = p_openid and template_id = p_template_id and held and (expire_at is null or expire_at > clock_timestamp())
-    order by id + 0 limit 1 for update skip locked;
-    if found then
-        update pending_notifications
-        set held = false, data = p_data, send_at = p_send_at, page = coalesce(p_page, page), expire_at = coalesce(p_expire_at, expire_at)
-        where id = v_id;
-        if not found then
-            return null;
-        end if;
-    end if;
-    return v_id;
+    for v_id in
+        select id from pending_notifications
+        where appid = p_appid and openid = p_openid and template_id = p_template_id and held
+          and (expire_at is null or expire_at > clock_timestamp() and (p_expire_at is not null or expire_at > coalesce(p_send_at, '-infinity')))
+        order by id + 0
+    loop
+        begin
+            perform 1 from pending_notifications where id = v_id and held for update skip locked;
+            continue when not found;
+            update pending_notifications
+            set held = false, data = p_data, send_at = p_send_at, page = coalesce(p_page, page), expire_at = coalesce(p_expire_at, expire_at)
+            where id = v_id and held;
+            if found then
+                return v_id;
+            end if;
+        exception when serialization_failure then
+            null;
+        end;
+    end loop;
+    return null;
 end $$;
 
 -- Grants up to p_want sends of an app's rate, at most this worker's share of one second; the caller uses them within that
@@ -708,7 +782,7 @@ begin
     if v_rate is null then
         return p_want;
     end if;
-    insert into wechat_rates (appid, tokens, filled_at) values (p_appid, least(v_rate, 1), clock_timestamp()) on conflict do nothing;
+    insert into wechat_rates (appid, tokens, filled_at) values (p_appid, 1, clock_timestamp()) on conflict do nothing;
     select least(greatest(v_rate, 1), r.tokens + v_rate * extract(epoch from clock_timestamp() - r.filled_at)) into v_tokens
     from wechat_rates r where r.appid = p_appid for update;
     v_granted := least(p_want, floor(v_tokens), ceil(greatest(v_rate, 1) / greatest(p_workers, 1)))::int;
@@ -718,15 +792,18 @@ begin
     return greatest(v_granted, 0);
 end $$;
 
--- After an unclear reply to lease: gives up what the worker may have leased without knowing. It sent nothing of that, so
--- even a started lease is given back. p_age_secs keeps away from a request that may still be under way.
+-- After an unclear reply to lease: gives up what the worker may have leased without knowing. It sent nothing of that, so a
+-- lease started at once is given back too; one that was started later may have been sent and is left to rescue.
+-- p_age_secs keeps away from a request that may still be under way.
 create function wxnotify_drop_unknown(p_worker text, p_known bigint[], p_age_secs float8 default 0) returns integer
 language plpgsql volatile set search_path from current as $$
 declare
     v_dropped int;
 begin
-    delete from notification_leases
-    where worker = p_worker and lease_id <> all (p_known) and leased_at <= statement_timestamp() - make_interval(secs => p_age_secs);
+    delete from notification_leases l
+    where l.worker = p_worker and l.lease_id <> all (p_known) and l.leased_at <= statement_timestamp() - make_interval(secs => p_age_secs)
+      and (l.started_at is null or l.started_at = l.leased_at)
+      and not exists (select 1 from pending_notifications p where p.id = any (l.ids) and p.last_lease = l.lease_id);
     get diagnostics v_dropped = row_count;
     return v_dropped;
 end $$;
@@ -744,6 +821,7 @@ comment on type wxnotify_leased is 'One leased row, as lease returns it.';
 comment on function wxnotify_need_read_committed is 'Raises in any other isolation level.';
 comment on function wxnotify_lock_app is 'The app lock, until the end of the transaction.';
 comment on function wxnotify_wake_duplicates is 'Makes the losers of dedup keys due again.';
+comment on function wxnotify_wake_pairs is 'Makes rows due again that waited for a doubt of their user and template.';
 comment on function wxnotify_finish is 'The one way out: moves rows the caller has locked to the history.';
 comment on function wxnotify_unowned_events is 'WeChat''s events about a pair whose msgid belongs to no settled row.';
 comment on function wxnotify_lose_keys is 'Parks rows that lost a dedup key, or ends them as duplicates.';
