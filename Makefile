@@ -2,12 +2,13 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test check postgres-server cargo-deny
+.PHONY: help demo test check bench postgres-server cargo-deny
 
 help:
 	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat (ARGS=--keep: it stays up)"
 	@echo "make test   run every test, each on a database of its own"
 	@echo "make check  formatting, lints, documentation, licences and sources of dependencies"
+	@echo "make bench  measure it against its ceilings and its peers (ROUNDS=3 SCENARIOS=drain,wake; see bench/README.md)"
 
 demo: postgres-server
 	$(CARGO) run --locked -- demo $(ARGS)
@@ -20,6 +21,19 @@ check: cargo-deny
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	$(CARGO) deny check licenses bans sources
+
+ROUNDS ?= 3
+SCENARIOS ?=
+BENCH_FLAGS ?=
+
+# A crate with a lock file of its own, which follows ours and so is not --locked. Node.js is needed for two peers alone;
+# without it they are left out.
+bench: postgres-server
+	@if command -v npm >/dev/null; then cd bench/node && npm ci --no-audit --no-fund; fi
+	cd bench && $(CARGO) build --release
+	cd bench && "$${CARGO_TARGET_DIR:-target}/release/wxnotify-bench" run --rounds $(ROUNDS) \
+	    $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(BENCH_FLAGS) \
+	    $$(command -v npm >/dev/null || echo --without graphile-node,pg-boss)
 
 # Advisories are left out of `check`, which must pass without the network: `cargo deny check advisories`.
 cargo-deny:

@@ -1,0 +1,80 @@
+//! The other ceiling: wxnotify's queue without requests. Leases are taken one after the other, each row counts as sent at
+//! once, and two settles run beside the leases, as in the worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wxnotify::notification::{Outcome, Verdict};
+use wxnotify::store::{DoubtPolicy, LeaseKey, LeaseRequest, Leased, Settled, Store, Watermark};
+
+use crate::message::APPID;
+
+const LEASE: Duration = Duration::from_secs(30);
+const DOUBT: DoubtPolicy = DoubtPolicy {
+    window: Duration::from_secs(120),
+    age: Duration::from_secs(168 * 3600),
+};
+
+pub async fn drain(database_url: &str, lease_rows: u32) -> anyhow::Result<()> {
+    let store = Store::connect_lazy(database_url.parse()?, 6, Duration::from_secs(10));
+    let worker: Arc<str> = "kernel#1".into();
+    let settling = Arc::new(Semaphore::new(2));
+    let (mut after, mut low_lease_id) = (Watermark::START, 0);
+    loop {
+        let request = LeaseRequest {
+            appid: APPID,
+            lane: 1,
+            worker: &worker,
+            after,
+            low_lease_id,
+            rows: i32::try_from(lease_rows)?,
+            lease: LEASE,
+            start: false,
+        };
+        let lease = match store.lease(&request).await? {
+            Leased::Nothing => break,
+            Leased::Cleared => continue,
+            Leased::Batch {
+                lease,
+                watermark,
+                low_lease_id: low,
+            } => {
+                (after, low_lease_id) = (watermark, low);
+                lease
+            }
+        };
+        let permit = settling.clone().acquire_owned().await?;
+        let (store, worker) = (store.clone(), worker.to_string());
+        tokio::spawn(async move {
+            let key = LeaseKey {
+                appid: lease.appid,
+                lease_id: lease.lease_id,
+                worker,
+                leased_at: lease.leased_at,
+            };
+            let outcomes: Vec<Outcome> = lease
+                .rows
+                .iter()
+                .flatten()
+                .map(|row| Outcome {
+                    msgid: Some((1 << 60) + row.id),
+                    errcode: Some(0),
+                    ..Outcome::unsent(row.id, Verdict::Sent, None)
+                })
+                .collect();
+            let started = store.start(&key, LEASE).await;
+            let settled = store.settle(&key, &outcomes, true, DOUBT).await;
+            if !matches!((&started, &settled), (Ok(Some(_)), Ok(Settled::KeptBack(ids))) if ids.is_empty())
+            {
+                eprintln!(
+                    "lease {} was not settled: {started:?}, {settled:?}",
+                    key.lease_id
+                );
+            }
+            drop(permit);
+        });
+    }
+    let _all_settled = settling.acquire_many(2).await?;
+    Ok(())
+}

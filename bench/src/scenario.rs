@@ -1,0 +1,94 @@
+//! The scenarios, each runnable alone.
+
+mod apps;
+mod drain;
+mod insert;
+mod latency;
+mod producers;
+mod snapshot;
+mod wake;
+mod workers;
+
+use std::time::Duration;
+
+use crate::RunArgs;
+use crate::drain::Drain;
+use crate::machine;
+use crate::report;
+use crate::stage::Stage;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// Every contender drains rows whose requests take no time
+    Drain,
+    /// Requests take 50 ms, 256 are in flight
+    Latency,
+    /// A single INSERT on an idle worker, and what idling costs
+    Wake,
+    /// A drain while a transaction holds a snapshot open
+    Snapshot,
+    /// What an INSERT costs, and what of it the triggers
+    Insert,
+    /// Sixteen producers insert one by one while a worker is busy
+    Producers,
+    /// 1, 2, 4 and 8 workers on one database
+    Workers,
+    /// 1,000 mini-programs against one
+    Apps,
+}
+
+/// Runs the scenarios asked for, or all, on one Postgres.
+pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
+    use clap::ValueEnum;
+    let scenarios = if args.scenarios.is_empty() {
+        Scenario::value_variants()
+    } else {
+        &args.scenarios
+    };
+    std::fs::create_dir_all(args.docs.join("performance"))?;
+    let stage = Stage::start().await?;
+    for scenario in scenarios {
+        let others = machine::wait_for_quiet(Duration::from_secs(args.quiet_secs)).await;
+        if !machine::is_quiet(others) {
+            eprintln!(
+                "{scenario:?}: the machine is not quiet ({:.0} % in use by others); measuring all the same",
+                others * 100.0
+            );
+        }
+        eprintln!("{scenario:?} …");
+        match scenario {
+            Scenario::Drain => drain::run(&stage, args).await,
+            Scenario::Latency => latency::run(&stage, args).await,
+            Scenario::Wake => wake::run(&stage, args).await,
+            Scenario::Snapshot => snapshot::run(&stage, args).await,
+            Scenario::Insert => insert::run(&stage, args).await,
+            Scenario::Producers => producers::run(&stage, args).await,
+            Scenario::Workers => workers::run(&stage, args).await,
+            Scenario::Apps => apps::run(&stage, args).await,
+        }?;
+    }
+    Ok(())
+}
+
+/// How disturbed some drains were, in words that go below their table.
+fn disturbance<'a>(drains: impl IntoIterator<Item = &'a Drain>) -> String {
+    disturbance_of(drains.into_iter().map(|drain| drain.others))
+}
+
+/// The same from shares of the machine.
+fn disturbance_of(shares: impl IntoIterator<Item = f64>) -> String {
+    let shares: Vec<f64> = shares.into_iter().collect();
+    let middle = report::median(shares.iter().copied());
+    let most = shares.iter().copied().fold(0.0, f64::max);
+    let judgement = if machine::is_quiet(middle) {
+        "The machine was quiet"
+    } else {
+        "**The machine was not quiet**"
+    };
+    format!(
+        "{judgement}: other processes used {:.0} % of it in the median measurement, {:.0} % in the worst.",
+        middle * 100.0,
+        most * 100.0
+    )
+}

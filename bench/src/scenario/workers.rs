@@ -1,0 +1,72 @@
+//! Several workers on one database: no row twice, and what they cost each other.
+
+use std::time::{Duration, Instant};
+
+use crate::RunArgs;
+use crate::contender::{load_wxnotify, wxnotify};
+use crate::message;
+use crate::report::{self, Table, median, whole};
+use crate::stage::{FakeProcess, Stage};
+
+const WORKERS: [u32; 4] = [1, 2, 4, 8];
+
+pub async fn run(stage: &Stage, args: &RunArgs) -> anyhow::Result<()> {
+    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); WORKERS.len()];
+    for _ in 0..args.rounds {
+        for (workers, rates) in WORKERS.iter().zip(&mut rates) {
+            rates.push(measure(stage, *workers, args.rows).await?);
+        }
+    }
+    let mut table = Table::new(["workers", "rows/s", "of one worker's rate"]);
+    for (workers, of) in WORKERS.iter().zip(&rates) {
+        let ratios = of.iter().zip(&rates[0]).map(|(rate, one)| rate / one);
+        table.row([
+            workers.to_string(),
+            whole(median(of.iter().copied())),
+            format!("{:.2}", median(ratios)),
+        ]);
+    }
+    let text = format!(
+        "{}\n{} rows, {} rounds, medians. Every row was sent exactly once, by the receiving side's count.",
+        table.markdown(),
+        whole(args.rows as f64),
+        args.rounds
+    );
+    report::write(&args.docs, "workers", &text)
+}
+
+async fn measure(stage: &Stage, workers: u32, rows: u64) -> anyhow::Result<f64> {
+    let database = stage.database().await?;
+    load_wxnotify(&database.pool, 1, rows).await?;
+    sqlx::query("vacuum analyze")
+        .execute(&database.pool)
+        .await?;
+    let fake = FakeProcess::start(Duration::ZERO).await?;
+    let mut children = Vec::new();
+    for number in 1..=workers {
+        let mut command = wxnotify(&database.url, &fake.base_url, 64, &[message::APPID])?;
+        command.env("WXNOTIFY_WORKER", format!("worker-{number}"));
+        children.push(command.kill_on_drop(true).spawn()?);
+    }
+    fake.wait_for(1, Duration::from_secs(30)).await?;
+    let began = Instant::now();
+    fake.wait_for(rows, Duration::from_secs(120)).await?;
+    let rate = rows as f64 / began.elapsed().as_secs_f64();
+    for child in &mut children {
+        let status = child.wait().await?;
+        anyhow::ensure!(status.success(), "a worker ended with {status}");
+    }
+    let (arrived, accepted) = fake.counts().await?;
+    let (sent, receivers): (i64, i64) = sqlx::query_as(
+        "select count(*), count(distinct openid) from notification_history where status = 'sent'",
+    )
+    .fetch_one(&database.pool)
+    .await?;
+    let expected = i64::try_from(rows)?;
+    anyhow::ensure!(
+        (arrived, accepted, sent, receivers) == (rows, rows, expected, expected),
+        "{rows} rows with {workers} workers: {arrived} sends, {accepted} accepted, {sent} recorded, {receivers} receivers"
+    );
+    stage.drop_database(database).await?;
+    Ok(rate)
+}
