@@ -3,7 +3,7 @@
 //! [`Scene`] has the receiver on a listener of its own and, in most tests, no worker: the kernel's functions play it, so
 //! that events can come at any moment of a row's life. The last tests run the worker itself.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -885,12 +885,7 @@ impl Stage {
         let queue = Queue::new().await;
         queue.register(APPID).await;
         let fake = FakeWechat::start(SimulateOptions::default()).await.unwrap();
-        // A free port: bound and given up at once.
-        let address = http::bind("127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let address = free_address().await;
         let mut sources = Sources::default()
             .with("DATABASE_URL", queue.url())
             .with("WXNOTIFY_API_BASE", &fake.base_url())
@@ -1171,6 +1166,127 @@ async fn the_fake_is_told_of_callbacks_over_http_too() {
     let answered = answered.wait_until(|counts| counts.callbacks_answered == 1);
     tokio::time::timeout(PATIENCE, answered).await.unwrap();
     assert_eq!(scene.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_simulate_command_pushes_where_its_flags_say() {
+    let scene = Scene::safe().await;
+    let url = scene.url().replace(APP, "{appid}");
+    let simulate = |aeskey: &str| {
+        let mut command = wxnotify();
+        command
+            .args([
+                "simulate",
+                "--listen",
+                "127.0.0.1:0",
+                "--callback-token",
+                TOKEN,
+            ])
+            .args([
+                "--callback-url",
+                &url,
+                "--callback-aeskey",
+                aeskey,
+                "--callback-format",
+                "xml",
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    };
+    let refused = simulate("too-short").output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && words.contains("43 letters and digits"),
+        "{words}"
+    );
+
+    let mut program = simulate(AESKEY).spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(program.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    let base = line.trim().rsplit(' ').next().unwrap().to_owned();
+    let popup = json!({"appid": APP, "openid": "user-1", "entries": [{"template_id": "T1", "status": "accept"}]});
+    let request = scene.http.post(format!("{base}/_control/popup"));
+    let answer = request.body(popup.to_string()).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    eventually("the event arrives", async || {
+        scene.events().await.len() == 1
+    })
+    .await;
+    program.kill().unwrap();
+    program.wait().unwrap();
+}
+
+/// Even at the finest level, with the database refusing what it is given.
+#[tokio::test]
+async fn the_log_shows_neither_openid_nor_token_nor_key() {
+    let queue = Queue::new().await;
+    let address = free_address().await;
+    let mut program = wxnotify()
+        .arg("run")
+        .env("DATABASE_URL", queue.url())
+        .env("WXNOTIFY_LISTEN", address.to_string())
+        .env("WXNOTIFY_LOG", "trace")
+        .env(format!("WXNOTIFY_CALLBACK_TOKEN_{APPID}"), TOKEN)
+        .env(format!("WXNOTIFY_CALLBACK_AESKEY_{APPID}"), AESKEY)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = program.stderr.take().unwrap();
+    let log = tokio::task::spawn_blocking(move || {
+        let mut log = String::new();
+        std::io::Read::read_to_string(&mut stderr, &mut log).unwrap();
+        log
+    });
+    let http = reqwest::Client::new();
+    eventually("the program listens", async || {
+        http.get(format!("http://{address}/healthz"))
+            .send()
+            .await
+            .is_ok()
+    })
+    .await;
+    let key = AesKey::from_encoding_aeskey(AESKEY).unwrap();
+    let timestamp = chrono::Utc::now().timestamp().to_string();
+    let mut answers = Vec::new();
+    let mut event = sent_event("oSecretOpenid", MSGID);
+    for (list, appid) in [
+        (json!({"TemplateId": "T", "MsgID": "1"}), APPID),
+        (json!([]), APPID),
+        (json!([]), "wxother"),
+    ] {
+        event["List"] = list;
+        let encrypted = key.encrypt([b'r'; 16], event.to_string().as_bytes(), appid);
+        let query = [
+            ("timestamp", timestamp.as_str()),
+            ("nonce", "secretNonce"),
+            ("openid", "oSecretOpenid"),
+            ("encrypt_type", "aes"),
+            (
+                "msg_signature",
+                &sign(TOKEN, &timestamp, "secretNonce", Some(&encrypted)),
+            ),
+        ];
+        let body = json!({"Encrypt": encrypted}).to_string();
+        let request = http.post(format!("http://{address}/wechat/callback/{APPID}"));
+        let response = request.query(&query).body(body).send().await.unwrap();
+        answers.push(response.status().as_u16());
+    }
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let log = log.await.unwrap();
+    assert_eq!(answers, [200, 400, 403]);
+    assert!(log.contains("was not taken"), "{log}");
+    for secret in ["oSecretOpenid", "secretNonce", TOKEN, AESKEY] {
+        assert!(!log.contains(secret), "{secret} in {log}");
+    }
+}
+
+/// A free port: bound and given up at once.
+async fn free_address() -> SocketAddr {
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    listener.local_addr().unwrap()
 }
 
 #[tokio::test]
