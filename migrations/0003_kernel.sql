@@ -123,12 +123,13 @@ begin
     return v_moved + v_evidence;
 end $$;
 
--- WeChat's events about a pair since a moment whose msgid belongs to no settled row: evidence nobody has used. WeChat
--- counts in whole seconds.
+-- WeChat's events about a pair since a moment whose msgid belongs to no settled row: evidence nobody has used. WeChat dates
+-- an event in whole seconds by its own clock, hence five seconds of grace; a late reply is dated by ours.
 create function wxnotify_unowned_events(p_appid text, p_openid text, p_template_id text, p_since timestamptz) returns setof bigint
 language sql stable set search_path from current as $$
     select e.msgid from wechat_events e
-    where e.appid = p_appid and e.openid = p_openid and e.template_id = p_template_id and e.msgid is not null and e.occurred_at >= date_trunc('second', p_since)
+    where e.appid = p_appid and e.openid = p_openid and e.template_id = p_template_id and e.msgid is not null
+      and e.occurred_at >= p_since - case e.event when 'late_reply' then interval '0' else interval '5 seconds' end
       and not exists (select 1 from notification_history h
                       where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id and h.msgid = e.msgid)
     order by e.occurred_at
@@ -581,7 +582,7 @@ begin
           -- First by the index alone: few doubts have any event.
           and exists (select 1 from wechat_events e
                       where e.appid = p.appid and e.openid = p.openid and e.template_id = p.template_id and e.msgid is not null
-                        and e.occurred_at >= date_trunc('second', p.in_doubt_since))
+                        and e.occurred_at >= p.in_doubt_since - interval '5 seconds')
           and exists (select 1 from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since))
         -- + 0: not a walk through the whole table in the order of ids.
         order by p.id + 0 limit p_rows for update skip locked

@@ -114,18 +114,6 @@ begin
 end $$;
 comment on function wxnotify_ingest_event is 'Stores an event WeChat pushed, for callers with a callback URL of their own: (appid, the decrypted event as JSON). Returns how many entries were new; null: nothing that wxnotify keeps.';
 
--- WeChat dates an event in whole seconds, by its own clock: five seconds of grace, or the event of a send begun in the same second
--- would be no evidence. A late reply is dated by ours.
-create or replace function wxnotify_unowned_events(p_appid text, p_openid text, p_template_id text, p_since timestamptz) returns setof bigint
-language sql stable set search_path from current as $$
-    select e.msgid from wechat_events e
-    where e.appid = p_appid and e.openid = p_openid and e.template_id = p_template_id and e.msgid is not null
-      and e.occurred_at >= p_since - case e.event when 'late_reply' then interval '0' else interval '5 seconds' end
-      and not exists (select 1 from notification_history h
-                      where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id and h.msgid = e.msgid)
-    order by e.occurred_at
-$$;
-
 -- Records sent events as receipts of their rows, at most p_rows a call. One whose row is not final yet, or not ours, is looked at
 -- again after as long as it has waited, and given up after eight days: by then a doubt has ended too. Returns how many were looked at.
 create function wxnotify_apply_events(p_rows int default 500) returns integer
