@@ -60,8 +60,8 @@ pub struct RunArgs {
     /// Contenders of `drain` and `wake` to leave out, by name, separated by commas
     #[arg(long, value_delimiter = ',')]
     pub without: Vec<String>,
-    /// How long to wait for a quiet machine before measuring all the same, in seconds
-    #[arg(long, default_value_t = 60)]
+    /// How long to wait for a quiet machine in all before measuring all the same, in seconds
+    #[arg(long, default_value_t = 120)]
     pub quiet_secs: u64,
     /// The folder of `performance.md` and `performance/`
     #[arg(long, default_value = "../docs")]

@@ -47,9 +47,9 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
         &args.scenarios
     };
     std::fs::create_dir_all(args.docs.join("performance"))?;
-    let stage = Stage::start().await?;
+    let stage = Stage::start(Duration::from_secs(args.quiet_secs)).await?;
     for scenario in scenarios {
-        let others = machine::wait_for_quiet(Duration::from_secs(args.quiet_secs)).await;
+        let others = stage.wait_for_quiet().await;
         if !machine::is_quiet(others) {
             eprintln!(
                 "{scenario:?}: the machine is not quiet ({:.0} % in use by others); measuring all the same",

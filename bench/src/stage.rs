@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sqlx::postgres::PgPoolOptions;
@@ -37,6 +38,8 @@ pub struct Stage {
     /// The server's first process, parent of all others.
     pub postmaster: u32,
     databases: AtomicU32,
+    /// How long to go on waiting for a quiet machine, over the whole run.
+    patience: Mutex<Duration>,
 }
 
 /// A database of one measurement; dropped by [`Stage::drop_database`].
@@ -47,7 +50,8 @@ pub struct Database {
 }
 
 impl Stage {
-    pub async fn start() -> anyhow::Result<Self> {
+    /// Starts Postgres. Measurements wait for a quiet machine for `patience` in all.
+    pub async fn start(patience: Duration) -> anyhow::Result<Self> {
         let postgres = ThrowawayPostgres::start(Options {
             durable: true,
             extra_settings: SERVER_SETTINGS
@@ -71,11 +75,31 @@ impl Stage {
             admin,
             postmaster,
             databases: AtomicU32::new(0),
+            patience: Mutex::new(patience),
         })
     }
 
-    /// An empty database, right after a checkpoint.
+    /// Waits for a quiet machine while there is patience left. Returns the share of it that others use.
+    pub async fn wait_for_quiet(&self) -> f64 {
+        let patience = *self
+            .patience
+            .lock()
+            .expect("nothing panics while it is held");
+        let began = Instant::now();
+        let others = machine::wait_for_quiet(patience).await;
+        let left = patience.saturating_sub(began.elapsed());
+        if !machine::is_quiet(others) {
+            *self
+                .patience
+                .lock()
+                .expect("nothing panics while it is held") = left;
+        }
+        others
+    }
+
+    /// An empty database, right after a checkpoint, for a measurement on a machine as quiet as it gets.
     pub async fn database(&self) -> anyhow::Result<Database> {
+        self.wait_for_quiet().await;
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("bench_{number}");
         let url = self.postgres.create_database(&name).await?;
