@@ -57,6 +57,14 @@ while read -r command port; do
 done
 "#;
 
+/// Whether the server's log says that it will not come up. Clients that come too early are told "FATAL" as well.
+fn has_given_up(log: &str) -> bool {
+    log.lines().any(|line| {
+        (line.contains("FATAL:") || line.contains("PANIC:"))
+            && !line.contains("the database system is ")
+    })
+}
+
 /// How a throwaway cluster is made.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -245,7 +253,7 @@ impl ThrowawayPostgres {
                 return Ok(());
             }
             let log = read_from(&log_path, log_start);
-            let reason = if log.contains("FATAL:") || log.contains("PANIC:") {
+            let reason = if has_given_up(&log) {
                 "it gave up"
             } else if Instant::now() > deadline {
                 "it accepted no connection in time"
