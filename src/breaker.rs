@@ -117,7 +117,7 @@ impl Breaker {
             (&mut circuits.unreachable, &UNREACHABLE, unreachable),
         ] {
             if sound {
-                circuit.close(now);
+                circuit.close(notification.probe, now);
             }
             if let Some(pause) = circuit.count(policy, failed, notification.probe, now) {
                 effects.push(Effect::PauseApp {
@@ -221,7 +221,8 @@ impl Circuit {
         probe: bool,
         now: Instant,
     ) -> Option<Duration> {
-        if self.open_until.is_some_and(|until| now < until) {
+        // Stragglers of the time before the pause say nothing new. A probe does: an operator may have ended the pause early.
+        if !probe && self.open_until.is_some_and(|until| now < until) {
             return None;
         }
         self.calls.add(now);
@@ -246,9 +247,9 @@ impl Circuit {
         Some(pause)
     }
 
-    /// A sound answer after the pause: the next one begins small again.
-    fn close(&mut self, now: Instant) {
-        if self.open_until.is_some_and(|until| now >= until) {
+    /// A sound answer to a probe or after the pause: the next one begins small again.
+    fn close(&mut self, probe: bool, now: Instant) {
+        if self.open_until.is_some_and(|until| probe || now >= until) {
             self.open_until = None;
             self.trips = 0;
         }
@@ -590,6 +591,26 @@ mod tests {
         assert_eq!(breaker.observe(&row, answered(&rule(0, None)), now), []);
         let effects = breaker.observe(&row, Observation::PossiblySent, now);
         assert_eq!(app_pause(&effects), Some(30 * SECOND));
+    }
+
+    #[test]
+    fn a_probe_counts_even_when_an_operator_ended_the_pause_early() {
+        let (mut breaker, mut row, now) = (Breaker::default(), sample(), Instant::now());
+        for _ in 0..5 {
+            breaker.observe(&row, Observation::PossiblySent, now);
+        }
+        row.probe = true;
+        let effects = breaker.observe(&row, Observation::PossiblySent, now + SECOND);
+        assert_eq!(app_pause(&effects), Some(60 * SECOND));
+        breaker.observe(&row, answered(&rule(0, None)), now + 2 * SECOND);
+        row.probe = false;
+        let pauses = (0..5)
+            .filter_map(|_| {
+                let lost = Observation::PossiblySent;
+                app_pause(&breaker.observe(&row, lost, now + 3 * SECOND))
+            })
+            .count();
+        assert_eq!(pauses, 1, "a new outage is noticed at once");
     }
 
     #[test]
