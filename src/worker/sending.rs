@@ -232,10 +232,8 @@ pub(super) async fn send_rows(worker: Arc<Worker>, rows: Receiver<Work>) {
         }
         worker.tally.in_flight.fetch_add(1, Ordering::Relaxed);
         worker.tally.begun.fetch_add(1, Ordering::Relaxed);
-        let attempt = AssertUnwindSafe(attempt(&worker, &batch, &notification)).catch_unwind();
-        let (outcome, effects) = attempt
-            .await
-            .unwrap_or_else(|_| (panicked(notification.id), Vec::new()));
+        let attempt = attempt(&worker, &batch, &notification);
+        let (outcome, effects) = unless_it_panics(notification.id, attempt).await;
         worker.tally.in_flight.fetch_sub(1, Ordering::Relaxed);
         // First: what is known must not wait for a pause to be stored.
         batch.record(outcome);
@@ -302,6 +300,15 @@ fn last_moment(
     Ok(Instant::now() + spare)
 }
 
+/// The attempt's result. A panic of ours in it costs this row alone, not its slot.
+async fn unless_it_panics(
+    id: i64,
+    attempt: impl Future<Output = (Outcome, Vec<Effect>)>,
+) -> (Outcome, Vec<Effect>) {
+    let attempted = AssertUnwindSafe(attempt).catch_unwind().await;
+    attempted.unwrap_or_else(|_| (panicked(id), Vec::new()))
+}
+
 /// A row that makes our own code panic would do so again: it ends, the worker goes on.
 fn panicked(id: i64) -> Outcome {
     error!(
@@ -327,5 +334,33 @@ fn label(outcome: &Outcome) -> &'static str {
         Verdict::Park { .. } => "park",
         Verdict::InDoubt => "doubt",
         Verdict::Release => "release",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn attempted(row: Option<i64>) -> (Outcome, Vec<Effect>) {
+        tokio::task::yield_now().await;
+        let id = row.expect("the panic under test");
+        (Outcome::unsent(id, Verdict::Sent, None), Vec::new())
+    }
+
+    #[tokio::test]
+    async fn a_panic_dead_letters_its_own_row_and_says_why() {
+        let (outcome, effects) = unless_it_panics(7, attempted(None)).await;
+        let credit = Credit::Unknown;
+        assert_eq!(outcome.notification_id, 7);
+        assert_eq!(outcome.verdict, Verdict::Dead { credit });
+        assert!(outcome.reason.unwrap().contains("panicked"));
+        assert_eq!(effects, []);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_panic_passes_unchanged() {
+        let (outcome, _) = unless_it_panics(7, attempted(Some(8))).await;
+        let settled = (outcome.notification_id, outcome.verdict);
+        assert_eq!(settled, (8, Verdict::Sent));
     }
 }
