@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -197,4 +198,28 @@ pub fn wxnotify() -> std::process::Command {
         }
     }
     command
+}
+
+/// How long a test waits for something before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Awaits `future`; fails the test after [`PATIENCE`].
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// Asks again and again until `found` answers something; fails the test after [`PATIENCE`].
+pub async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut pace = tokio::time::interval(Duration::from_millis(10));
+    in_time(what, async {
+        loop {
+            pace.tick().await;
+            if let Some(answer) = found().await {
+                return answer;
+            }
+        }
+    })
+    .await
 }

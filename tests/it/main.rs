@@ -19,3 +19,4 @@ mod simulate;
 mod tokens;
 mod views;
 mod wechat_client;
+mod worker;

@@ -1,0 +1,201 @@
+//! WeChat out of order: replies nobody can read, gateways that fail, nobody at home.
+
+use serde_json::json;
+use wxnotify::simulate::{Action, FakeWechat, Rule, SimulateOptions};
+
+use super::{APP, SECRET, Scene};
+use crate::harness::eventually;
+
+/// Plays `action` on the only send of a mini-program of its own; what becomes of the row. The worker must live on.
+async fn after(action: Action) -> super::Seen {
+    let scene = Scene::new().await;
+    scene
+        .wechat
+        .script(Rule::send(action.clone()).openid("oFault"));
+    let id = scene.insert("oFault", json!({})).await;
+    let _worker = scene.start(&[]);
+    eventually("the row's attempt is recorded", async || {
+        let recorded = "select count(*) from notification_attempts";
+        (scene.count(recorded).await == 1).then_some(())
+    })
+    .await;
+    let next = scene.insert("oNext", json!({})).await;
+    scene.until(next, "sent").await;
+    assert_eq!(scene.sends_to("oFault"), 1, "{action:?}");
+    scene.seen(id).await
+}
+
+async fn is_in_doubt_after(action: Action) -> String {
+    let row = after(action.clone()).await;
+    assert_eq!(row.status, "in_doubt", "{action:?}: {row:?}");
+    assert_eq!((row.attempts, row.errcode), (1, None), "{action:?}");
+    row.errmsg.expect("what happened is said")
+}
+
+#[tokio::test]
+async fn a_reply_of_ten_megabytes_is_bounded_and_in_doubt() {
+    let reason = is_in_doubt_after(Action::HugeBody {
+        bytes: 10_000_000,
+        after_credit: true,
+    });
+    let reason = reason.await;
+    assert!(reason.contains("longer than"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_gateways_html_page_is_in_doubt_by_its_status() {
+    let reason = is_in_doubt_after(Action::HttpStatus {
+        status: 502,
+        after_credit: true,
+    });
+    assert!(reason.await.contains("502"));
+}
+
+#[tokio::test]
+async fn an_empty_reply_is_in_doubt() {
+    is_in_doubt_after(Action::EmptyBody { after_credit: true }).await;
+}
+
+#[tokio::test]
+async fn half_a_json_is_in_doubt() {
+    is_in_doubt_after(Action::HalfJson { after_credit: true }).await;
+}
+
+#[tokio::test]
+async fn a_reply_that_breaks_off_is_in_doubt() {
+    is_in_doubt_after(Action::CutBody { after_credit: true }).await;
+}
+
+#[tokio::test]
+async fn a_reset_connection_is_in_doubt() {
+    is_in_doubt_after(Action::reset_before_credit()).await;
+}
+
+#[tokio::test]
+async fn an_errcode_that_fits_no_integer_is_in_doubt() {
+    is_in_doubt_after(Action::HugeErrcode { after_credit: true }).await;
+}
+
+#[tokio::test]
+async fn json_that_is_no_reply_is_in_doubt() {
+    for body in ["null", "[]", "{}", "\"ok\"", r#"{"errcode":null}"#] {
+        is_in_doubt_after(Action::Body {
+            status: 200,
+            body: body.into(),
+            after_credit: false,
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_errcode_on_an_error_page_counts_and_a_nul_in_its_text_harms_nothing() {
+    let row = after(Action::Body {
+        status: 412,
+        body: "{\"errcode\":47003,\"errmsg\":\"data\\u0000 invalid\"}".into(),
+        after_credit: false,
+    });
+    let row = row.await;
+    assert_eq!((row.status.as_str(), row.errcode), ("dead", Some(47003)));
+    assert!(row.errmsg.unwrap().starts_with("data"));
+}
+
+#[tokio::test]
+async fn when_nobody_answers_nothing_is_in_doubt_and_all_is_sent_on_return() {
+    let scene = Scene::new().await;
+    let address = scene.fake.address();
+    let Scene { fake, database, .. } = scene;
+    fake.stop().await;
+    let away = Scene {
+        wechat: FakeWechat::start(SimulateOptions::default())
+            .await
+            .unwrap()
+            .control(),
+        fake: FakeWechat::start(SimulateOptions::default()).await.unwrap(),
+        database,
+    };
+    let base = format!("http://{address}");
+    let ids = away.insert_many("oUser", 30, json!({})).await;
+    let _worker = away.start(&[("WXNOTIFY_API_BASE", &base)]);
+    let reason = away.until_paused(APP).await;
+    assert!(reason.contains("cannot be reached"), "{reason}");
+    away.until_all(&ids, "paused").await;
+    let harmed = "select count(*) from pending_notifications where attempts > 0 or in_doubt_since is not null";
+    assert_eq!(away.count(harmed).await, 0);
+    assert_eq!(
+        away.count("select count(*) from notification_history")
+            .await,
+        0
+    );
+
+    let back = FakeWechat::start(SimulateOptions {
+        listen: address,
+        ..SimulateOptions::default()
+    });
+    let back = back.await.unwrap();
+    eventually("all are sent after the return", async || {
+        away.lapse_pauses().await;
+        (away.count_with_status(&ids, "sent").await == ids.len()).then_some(())
+    })
+    .await;
+    assert_eq!(back.control().counts().sends_arrived, 30);
+}
+
+#[tokio::test]
+async fn a_gateway_that_fails_fast_puts_few_rows_in_doubt_and_the_rest_is_sent_afterwards() {
+    const CONCURRENCY: usize = 8;
+    let scene = Scene::new().await;
+    scene.wechat.script(Rule::send(Action::http_status(502)));
+    let ids = scene.insert_many("oUser", 500, json!({})).await;
+    let _worker = scene.start(&[]);
+    let reason = scene.until_paused(APP).await;
+    assert!(reason.contains("circuit breaker"), "{reason}");
+    scene.until_no_lease().await;
+    let doubts = scene.count_with_status(&ids, "in_doubt").await;
+    assert!((1..=2 * CONCURRENCY).contains(&doubts), "{doubts} in doubt");
+    assert_eq!(scene.sends(), doubts as u64);
+    assert_eq!(
+        scene
+            .count("select count(*) from notification_history")
+            .await,
+        0
+    );
+
+    // The probe fails once more: one more doubt, no more.
+    scene.lapse_pauses().await;
+    scene.until_sends(doubts as u64 + 1).await;
+    scene.until_paused(APP).await;
+    scene.until_no_lease().await;
+    assert_eq!(scene.count_with_status(&ids, "in_doubt").await, doubts + 1);
+
+    scene.wechat.clear_scripts();
+    let waiting = format!(
+        "update pending_notifications set due = clock_timestamp() where in_doubt_since is null;
+         update wechat_apps set paused_until = clock_timestamp() where appid = '{APP}'"
+    );
+    eventually("all but the doubts are sent", async || {
+        scene.as_worker(&waiting).await;
+        (scene.count_with_status(&ids, "sent").await == ids.len() - doubts - 1).then_some(())
+    })
+    .await;
+    assert_eq!(
+        scene.wechat.counts().sends_accepted as usize,
+        500 - doubts - 1
+    );
+}
+
+/// One mini-program's gateway is another's fault only if they share it; the pause is per mini-program.
+#[tokio::test]
+async fn an_outage_of_one_mini_program_leaves_the_others_alone() {
+    const OTHER: &str = "wx5555666677778888";
+    let scene = Scene::new().await;
+    scene.register(OTHER).await;
+    let outage = Rule::send(Action::http_status(503)).appid(APP);
+    scene.wechat.script(outage);
+    scene.insert_many("oUser", 50, json!({})).await;
+    let others = json!({ "appid": OTHER });
+    let others = scene.insert_many("oOther", 50, others).await;
+    let _worker = scene.start(&[("WXNOTIFY_APPSECRET_wx5555666677778888", SECRET)]);
+    scene.until_paused(APP).await;
+    scene.until_all(&others, "sent").await;
+}

@@ -1,0 +1,89 @@
+//! Signals: the first lets the worker finish, a deadline limits it, a second one ends it at once.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::Scene;
+
+const CONCURRENCY: [(&str, &str); 1] = [("WXNOTIFY_CONCURRENCY", "4")];
+
+#[tokio::test]
+async fn sigterm_settles_what_is_in_flight_and_gives_back_the_rest() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let scene = Scene::new().await;
+        scene.wechat.hold();
+        let ids = scene.insert_many("oUser", 30, json!({})).await;
+        let mut worker = scene.spawn(&CONCURRENCY);
+        scene.until_sends(4).await;
+        worker.signal(signal);
+        worker.until_logged("Stopping").await;
+        scene.wechat.release();
+        assert_eq!(worker.end().await.code(), Some(0), "{}", worker.log());
+
+        assert_eq!(scene.sends(), 4);
+        assert_eq!(scene.count_with_status(&ids, "sent").await, 4);
+        assert_eq!(scene.count_with_status(&ids, "due").await, 26);
+        let leases = "select count(*) from notification_leases";
+        assert_eq!(scene.count(leases).await, 0);
+        let counted = "select count(*) from pending_notifications where attempts > 0";
+        assert_eq!(scene.count(counted).await, 0);
+        let retired = "select count(*) from notification_workers where stopped_at is not null";
+        assert_eq!(scene.count(retired).await, 1);
+
+        scene.run_until_empty(&[]).await;
+        assert_eq!(scene.count_with_status(&ids, "sent").await, 30);
+        assert_eq!(scene.sends(), 30);
+    }
+}
+
+#[tokio::test]
+async fn after_the_drains_deadline_what_is_in_flight_is_in_doubt_and_nothing_else() {
+    let scene = Scene::new().await;
+    scene.wechat.hold();
+    let ids = scene.insert_many("oUser", 30, json!({})).await;
+    let mut worker = scene.spawn(&[
+        ("WXNOTIFY_CONCURRENCY", "4"),
+        ("WXNOTIFY_DRAIN_SECS", "0.3"),
+    ]);
+    scene.until_sends(4).await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.end().await.code(), Some(75), "{}", worker.log());
+    assert_eq!(scene.count_with_status(&ids, "in_doubt").await, 4);
+    assert_eq!(scene.count_with_status(&ids, "due").await, 26);
+    let leases = "select count(*) from notification_leases";
+    assert_eq!(scene.count(leases).await, 0);
+    assert_eq!(scene.sends(), 4);
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_at_once_and_the_leases_tell_what_may_have_been_sent() {
+    let scene = Scene::new().await;
+    scene.wechat.hold();
+    let ids = scene.insert_many("oUser", 30, json!({})).await;
+    let mut worker = scene.spawn(&[
+        ("WXNOTIFY_CONCURRENCY", "4"),
+        ("WXNOTIFY_DRAIN_SECS", "3600"),
+    ]);
+    scene.until_sends(4).await;
+    worker.signal(Signal::SIGTERM);
+    worker.until_logged("Stopping").await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.end().await.code(), Some(75), "{}", worker.log());
+
+    let under_way = scene.rows_under_way().await.len();
+    assert!((4..=8).contains(&under_way), "{under_way}");
+    scene.wechat.release();
+    scene.lapse_leases().await;
+    scene.run_until_empty(&[]).await;
+    assert_eq!(scene.count_with_status(&ids, "in_doubt").await, under_way);
+    assert_eq!(scene.count_with_status(&ids, "sent").await, 30 - under_way);
+}
+
+#[tokio::test]
+async fn a_worker_with_nothing_to_do_stops_without_delay() {
+    let scene = Scene::new().await;
+    let mut worker = scene.spawn(&[("WXNOTIFY_POLL_SECS", "60")]);
+    worker.until_logged("started").await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.end().await.code(), Some(0), "{}", worker.log());
+}
