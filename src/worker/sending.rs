@@ -13,6 +13,7 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 
 use super::{Worker, lock, settling};
 use crate::notification::{Credit, Effect, Notification, Outcome, Verdict};
+use crate::retry::Reconnect;
 use crate::store::{Lease, LeaseKey};
 use crate::telemetry;
 
@@ -199,22 +200,34 @@ async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
         }
         return None;
     }
-    let asked_at = Instant::now();
-    match worker.store.start(&key, worker.options.lease).await {
-        Ok(Some(started_at)) => Some(Arc::new(Batch::new(worker, lease, started_at, asked_at))),
-        Ok(None) => {
-            telemetry::record_fenced("start");
-            warn!(
-                "Lease {} of {} was gone before its start: nothing of it is sent",
-                lease.lease_id, lease.appid
-            );
-            None
-        }
-        Err(error) => {
-            worker.health.database_failed(error.to_string());
+    let mut waits = Reconnect::new();
+    loop {
+        let asked_at = Instant::now();
+        let error = match worker.store.start(&key, worker.options.lease).await {
+            Ok(Some(started_at)) => {
+                return Some(Arc::new(Batch::new(worker, lease, started_at, asked_at)));
+            }
+            Ok(None) => {
+                telemetry::record_fenced("start");
+                warn!(
+                    "Lease {} of {} was gone before its start: nothing of it is sent",
+                    lease.lease_id, lease.appid
+                );
+                return None;
+            }
+            Err(error) => error,
+        };
+        worker.health.database_failed(error.to_string());
+        // It may have been started all the same. Left so, it would lapse into doubts about rows that were never sent.
+        let wait = waits.next_wait();
+        if worker.stop.is_cancelled() || lease.asked_at.elapsed() + wait > worker.options.lease {
             warn!("A lease was not started and will lapse: {error}");
-            // It may have been started all the same. Nothing of it is sent, so it can be given up once the database answers.
-            None
+            return None;
+        }
+        debug!("A lease's start is asked for again: {error}");
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = worker.stop.cancelled() => {}
         }
     }
 }
