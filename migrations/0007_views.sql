@@ -5,7 +5,11 @@
 -- sending, held, in_doubt, paused, retrying, scheduled, due. That order answers an operator's question: what is under way
 -- comes first; a doubt needs evidence even while its app is paused; a pause explains a row better than its own waiting does.
 --
--- The view has one UNION ALL arm per status, each with a constant, so that a filter on status drops the others at planning.
+-- The view has UNION ALL arms, each with one status as a constant, so that a filter on status drops the others at planning.
+-- Every arm finds its rows by an index, but for scheduled: those are what the table is full of. What is due, or belongs to
+-- a paused app, is found lane by lane (notification_lanes) in pick order; the ORDER BY in those arms sorts nothing, it
+-- keeps the planner from joining the lanes to the whole table. The words of an errcode or a pause come by joins to unique
+-- keys, which the planner leaves out where nobody reads them; a function called for each of 20,000 rows took a second.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 -- Which row was sent anew from which final one. A table of its own: the hot table need not carry it.
@@ -23,8 +27,51 @@ comment on column notification_redrives.appid is 'The mini-program.';
 comment on column notification_redrives.at is 'When.';
 comment on column notification_redrives.actor is 'Who.';
 
+-- What WeChat's sent event said of a row, which comes after it is final (0009_events.sql).
+alter table notification_history
+    add column receipt_at timestamptz,
+    add column receipt_code bigint,
+    add column receipt_status text;
+comment on column notification_history.receipt_at is 'When WeChat said what became of the message; null: it did not say (yet).';
+comment on column notification_history.receipt_code is 'ErrorCode of WeChat''s sent event: 0 is delivered.';
+comment on column notification_history.receipt_status is 'ErrorStatus of WeChat''s sent event: success, or what went wrong.';
+
 -- Attempts are asked for by time (the last day's failures); they arrive in that order, so a few pages of BRIN serve.
 create index on notification_attempts using brin (finished_at) with (autosummarize = on);
+create index on notification_history using brin (finished_at) with (autosummarize = on);
+
+-- For the statuses few rows have. A row that is inserted, sent and gone is in neither.
+create index waiting on pending_notifications (waiting_for, due) where waiting_for is not null;
+create index held on pending_notifications (appid, openid, template_id, id) where held;
+
+-- A loose index scan: one probe a lane, however many rows each has. A function for the sake of its ROWS: the planner takes
+-- a recursion for a hundred lanes, and what it then thinks the views cost sets off just-in-time compilation, which takes
+-- longer than they do. SECURITY DEFINER, so that who may read the views needs no right to the tables.
+create function wxnotify_lanes() returns table (appid text, lane smallint, front timestamptz, app_is_paused boolean)
+language sql stable security definer rows 2 set search_path from current set enable_seqscan = off set enable_bitmapscan = off
+    set enable_sort = off set jit = off as $$
+    with recursive lanes as (
+        (select p.appid, p.lane, p.due from pending_notifications p order by p.appid, p.lane, p.due, p.id limit 1)
+        union all
+        select n.appid, n.lane, n.due
+        from lanes l
+        cross join lateral (select p.appid, p.lane, p.due from pending_notifications p where (p.appid, p.lane) > (l.appid, l.lane)
+                            order by p.appid, p.lane, p.due, p.id limit 1) n
+    )
+    select l.appid, l.lane, l.due,
+           not exists (select from wechat_apps a
+                       where a.appid = l.appid and (a.paused_until is null or a.paused_until <= statement_timestamp()))
+    from lanes l
+$$;
+comment on function wxnotify_lanes is 'What the view notification_lanes shows.';
+
+create view notification_lanes as
+select l.appid, l.lane, l.front, l.app_is_paused from wxnotify_lanes() l;
+comment on view notification_lanes is 'Mini-programs and lanes that have rows not yet final; wxnotify''s own.';
+comment on column notification_lanes.appid is 'The mini-program.';
+comment on column notification_lanes.lane is '0 urgent, 1 normal, 2 bulk.';
+comment on column notification_lanes.front is 'When the first of its rows is or was due.';
+comment on column notification_lanes.app_is_paused is 'The mini-program is paused or not registered.';
 
 create view notifications_in_flight as
 select p.id, p.appid, l.lease_id, l.worker, l.started_at, l.expires_at
@@ -42,30 +89,43 @@ comment on column notifications_in_flight.started_at is 'The durable record befo
 comment on column notifications_in_flight.expires_at is 'When the lease lapses: an unsettled row is in doubt then.';
 
 -- The columns of `notifications` after status, reason and next_at, for rows not final; and the facts its arms ask for.
--- Both facts are hashed sub-plans, built once per statement: a join could become a nested loop on stale statistics.
+-- The facts are hashed sub-plans, built once per statement and arm: a join could become a nested loop on stale statistics.
 create view notifications_pending as
-select p.id, p.appid, p.openid, p.template_id, p.kind, p.page, p.data, p.lane, p.business_ref, p.dedup_key, p.send_at,
-       p.expire_at, p.attempts, p.attempts_max, p.last_errcode as errcode, p.last_errmsg as errmsg, null::bigint as msgid,
-       p.in_doubt_since, false as may_be_doubled, null::text as credit, null::bigint as duplicate_of, null::text as worker,
-       null::text as settled_by, p.on_doubt, p.producer, p.last_attempt_at, p.created_at, null::timestamptz as finished_at,
-       p.held, p.due, p.waiting_for,
-       p.id in (select f.id from notifications_in_flight f) as is_sending,
-       p.appid not in (select a.appid from wechat_apps a
-                       where a.paused_until is null or a.paused_until <= statement_timestamp())
-       or (p.appid, p.template_id) in (select t.appid, t.template_id from wechat_templates t
-                                       where t.paused_until > statement_timestamp())
-       or (p.waiting_for is not null and p.waiting_for in ('app', 'template') and p.due > statement_timestamp()) as is_paused
-from pending_notifications p;
+select q.*, q.app_is_paused or q.template_is_paused or q.is_parked as is_paused
+from (
+    select p.id, p.appid, p.openid, p.template_id, p.kind, p.page, p.data, p.lane, p.business_ref, p.dedup_key, p.send_at,
+           p.expire_at, p.attempts, p.attempts_max, p.last_errcode as errcode, p.last_errmsg as errmsg, null::bigint as msgid,
+           p.in_doubt_since, false as may_be_doubled, null::text as credit, null::bigint as duplicate_of, null::text as worker,
+           null::text as settled_by, p.on_doubt, p.producer, p.last_attempt_at, p.created_at, null::timestamptz as finished_at,
+           p.held, p.due, p.waiting_for, p.last_lease,
+           null::timestamptz as receipt_at, null::bigint as receipt_code, null::text as receipt_status,
+           p.id in (select unnest(l.ids) from notification_leases l where l.started_at is not null)
+           and (p.last_lease is null or (p.id, p.last_lease) not in (
+                select x.id, l.lease_id from notification_leases l cross join lateral unnest(l.ids) x (id)
+                where l.started_at is not null)) as is_sending,
+           p.appid not in (select a.appid from wechat_apps a
+                           where a.paused_until is null or a.paused_until <= statement_timestamp()) as app_is_paused,
+           (p.appid, p.template_id) in (select t.appid, t.template_id from wechat_templates t
+                                        where t.paused_until > statement_timestamp()) as template_is_paused,
+           p.waiting_for is not null and p.waiting_for in ('app', 'template') and p.due > statement_timestamp() as is_parked
+    from pending_notifications p) q;
 comment on view notifications_pending is 'Rows not final, with the facts that decide their status; wxnotify''s own, read notifications instead.';
 
 -- The same columns for final rows.
 create view notifications_final as
 select h.id, h.appid, h.openid, h.template_id, h.kind, h.page, h.data, h.lane, h.business_ref, h.dedup_key, h.send_at,
        h.expire_at, h.attempts, h.attempts_max, h.errcode, h.errmsg, h.msgid,
-       h.in_doubt_since, h.in_doubt_since is not null and h.status = 'sent' and h.settled_by = 'reply' as may_be_doubled,
+       h.in_doubt_since,
+       -- Accepted after a doubt; or doubtful more than once, whatever proved that one of those sends arrived. Attempts
+       -- before in_doubt_since do not count: their doubt was ended by a proof that nothing had arrived.
+       case when h.in_doubt_since is null or h.status not in ('sent', 'presumed_sent') then false
+            when h.status = 'sent' and h.settled_by = 'reply' then true
+            else (select count(*) > 1 from notification_attempts a
+                  where a.notification_id = h.id and a.result = 'doubt'
+                    and coalesce(a.started_at, a.finished_at) >= h.in_doubt_since) end as may_be_doubled,
        h.credit, h.duplicate_of, h.worker,
        h.settled_by, h.on_doubt, h.producer, h.last_attempt_at, h.created_at, h.finished_at,
-       h.held, h.status
+       h.held, h.status, h.receipt_at, h.receipt_code, h.receipt_status
 from notification_history h;
 comment on view notifications_final is 'Final rows in the shape of notifications; wxnotify''s own, read notifications instead.';
 
@@ -106,51 +166,28 @@ language sql immutable set search_path from current as $$
 $$;
 comment on function wxnotify_advice is 'What a person does about an errcode, in English or Chinese.';
 
--- Why the app or template of a row is paused. Asked for the rows shown only.
-create function wxnotify_pause_in_words(p_appid text, p_template_id text) returns text
-language sql stable set search_path from current as $$
-    select case
-        when a.appid is null then 'unknown app'
-        when a.paused_until > statement_timestamp() then 'app paused: ' || coalesce(a.pause_reason, 'no reason given')
-        when t.paused_until > statement_timestamp() then 'template paused: ' || coalesce(t.pause_reason, 'no reason given')
-        else 'was paused; its turn comes at next_at'
-    end
-    from (values (p_appid)) asked (appid)
-    left join wechat_apps a on a.appid = asked.appid
-    left join wechat_templates t on t.appid = asked.appid and t.template_id = p_template_id
-$$;
-comment on function wxnotify_pause_in_words is 'Why a row of this app and template does not go out.';
-
--- When the pause of a row ends and it can be sent; null: not before an operator acts.
-create function wxnotify_pause_ends_at(p_appid text, p_template_id text, p_due timestamptz, p_expire_at timestamptz)
-returns timestamptz language sql stable set search_path from current as $$
-    select nullif(least(p_expire_at, case when a.appid is null then 'infinity'
-                                          else greatest(p_due, a.paused_until, t.paused_until) end), 'infinity')
-    from (values (p_appid)) asked (appid)
-    left join wechat_apps a on a.appid = asked.appid
-    left join wechat_templates t on t.appid = asked.appid and t.template_id = p_template_id
-$$;
-comment on function wxnotify_pause_ends_at is 'When a paused row is looked at again, at most its expire_at; null: not before an operator acts.';
-
 create view notifications as
 select n.id, n.appid, n.status, n.reason, n.next_at, n.openid, n.template_id, n.kind, n.page, n.data, n.lane,
        n.business_ref, n.dedup_key, n.send_at, n.expire_at, n.attempts, n.attempts_max, n.errcode, n.errmsg, n.msgid,
        n.in_doubt_since, n.may_be_doubled, n.credit, n.duplicate_of, n.worker, n.settled_by, n.on_doubt, n.producer,
-       n.last_attempt_at, n.created_at, n.finished_at
+       n.last_attempt_at, n.created_at, n.finished_at, n.receipt_at, n.receipt_code, n.receipt_status
 from (
-    select 'sending'::text as status, 'being sent'::text as reason, f.expires_at as next_at,
+    select 'sending'::text as status, 'being sent'::text as reason, l.expires_at as next_at,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
-           r.credit, r.duplicate_of, f.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
-    from notifications_in_flight f join notifications_pending r on r.id = f.id
+           r.credit, r.duplicate_of, l.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notification_leases l
+    cross join lateral unnest(l.ids) as leased (id)
+    join notifications_pending r on r.id = leased.id and r.last_lease is distinct from l.lease_id
+    where l.started_at is not null
 
     union all
     select 'held', 'a held credit, sent only when armed', nullif(r.due, 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
     where r.held and not r.is_sending
 
@@ -162,27 +199,62 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
     where r.in_doubt_since is not null and not r.held and not r.is_sending
 
     union all
-    select 'paused', wxnotify_pause_in_words(r.appid, r.template_id),
-           wxnotify_pause_ends_at(r.appid, r.template_id, r.due, r.expire_at),
+    -- paused, 1: the app is unknown or paused
+    select 'paused', case when a.appid is null then 'unknown app' else 'app paused: ' || coalesce(a.pause_reason, 'no reason given') end,
+           nullif(least(r.expire_at, case when a.appid is null then 'infinity' else greatest(r.due, a.paused_until, t.paused_until) end), 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
-    from notifications_pending r
-    where r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notification_lanes l
+    cross join lateral (
+        select q.* from notifications_pending q
+        where q.appid = l.appid and q.lane = l.lane and q.in_doubt_since is null and not q.held and not q.is_sending
+        order by q.due, q.id) r
+    left join wechat_apps a on a.appid = r.appid
+    left join wechat_templates t on t.appid = r.appid and t.template_id = r.template_id
+    where l.app_is_paused
 
     union all
-    select 'retrying', coalesce(wxnotify_errcode_in_words(r.errcode, r.errmsg, false), 'waits for its next attempt'), r.due,
+    -- paused, 2: the template is paused. No index leads with the template: this reads the rows of its app.
+    select 'paused', 'template paused: ' || coalesce(t.pause_reason, 'no reason given'),
+           nullif(least(r.expire_at, greatest(r.due, t.paused_until)), 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from wechat_templates t
+    join notifications_pending r on r.appid = t.appid and r.template_id = t.template_id
+    where t.paused_until > statement_timestamp()
+      and not r.app_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- paused, 3: the pause is over, the row waits out the delay it was parked with
+    select 'paused', 'was paused; its turn comes at next_at', r.due,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
+    where r.waiting_for in ('app', 'template') and r.due > statement_timestamp()
+      and not r.app_is_paused and not r.template_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    select 'retrying',
+           case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)')
+                else coalesce(r.errmsg, 'waits for its next attempt') end,
+           r.due,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    left join wechat_errcodes e on e.errcode = r.errcode
     where r.waiting_for = 'retry' and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
@@ -190,93 +262,122 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
     where r.waiting_for is null and r.due > statement_timestamp()
       and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
+    -- due, 1: behind another row, or parked for a pause that is over
     select 'due',
-           case when r.waiting_for = 'user' then 'an earlier message to this user is being sent'
-                when r.waiting_for = 'pair' then 'an earlier message to this user from this template is in doubt'
-                when r.waiting_for = 'duplicate' then coalesce(
+           case r.waiting_for
+                when 'user' then 'an earlier message to this user is being sent'
+                when 'pair' then 'an earlier message to this user from this template is in doubt'
+                when 'duplicate' then coalesce(
                     'waits for notification '
                     || (select k.id from notification_keys k where k.appid = r.appid and k.dedup_key = r.dedup_key)
                     || ' with the same dedup_key', 'its dedup_key is free again: takes its turn')
-                when r.expire_at <= statement_timestamp() then 'expire_at has passed: about to end expired'
-                else 'waits for a worker' end,
+                else case when r.expire_at <= statement_timestamp() then 'expire_at has passed: about to end expired'
+                          else 'waits for a worker' end end,
            r.due,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
-    where r.waiting_for is distinct from 'retry' and (r.waiting_for is not null or r.due <= statement_timestamp())
+    where (r.waiting_for in ('user', 'pair', 'duplicate') or (r.waiting_for in ('app', 'template') and r.due <= statement_timestamp()))
       and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
-    select 'sent', case when r.may_be_doubled then 'accepted by WeChat; an earlier send was in doubt, so it may have arrived twice'
+    -- due, 2: waits for nothing but a worker
+    select 'due',
+           case when r.expire_at <= statement_timestamp() then 'expire_at has passed: about to end expired' else 'waits for a worker' end,
+           r.due,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notification_lanes l
+    cross join lateral (
+        select q.* from notifications_pending q
+        where q.appid = l.appid and q.lane = l.lane and q.due <= statement_timestamp()
+          and q.waiting_for is null and not q.template_is_paused and q.in_doubt_since is null and not q.held and not q.is_sending
+        order by q.due, q.id) r
+    where l.front <= statement_timestamp() and not l.app_is_paused
+
+    union all
+    select 'sent', case when r.receipt_code <> 0
+                      then 'accepted by WeChat, whose sent event then reported a failure: ' || coalesce(r.receipt_status, r.receipt_code::text)
+                 when r.may_be_doubled and r.settled_by = 'reply'
+                      then 'accepted by WeChat; an earlier send was in doubt, so it may have arrived twice'
+                 when r.may_be_doubled then 'it arrived; more than one send was in doubt, so it may have arrived twice'
                  when r.settled_by = 'event' then 'WeChat''s sent event ended a doubt'
                  when r.settled_by = 'operator' then 'an operator confirmed that it was sent'
                  else 'accepted by WeChat' end, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_final r
     where r.status = 'sent'
 
     union all
-    select 'presumed_sent', '43101 after a doubt on the last credit: the doubtful send had spent it', null,
+    select 'presumed_sent', case when r.may_be_doubled
+                      then '43101 after several doubts: the doubtful sends had spent the credit, so it may have arrived twice'
+                      else '43101 after a doubt on the last credit: the doubtful send had spent it' end, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_final r
     where r.status = 'presumed_sent'
 
     union all
-    select 'dead', coalesce(wxnotify_errcode_in_words(r.errcode, r.errmsg, false), 'attempts used up'), null,
+    select 'dead',
+           case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)')
+                else coalesce(r.errmsg, 'attempts used up') end,
+           null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
-           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_final r
+    left join wechat_errcodes e on e.errcode = r.errcode
     where r.status = 'dead'
 
     union all
     select 'expired', 'not sent before expire_at', null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
-           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_final r
     where r.status = 'expired'
 
     union all
     select 'cancelled', case r.settled_by when 'operator' then 'cancelled by an operator' else 'cancelled by its producer' end, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
-           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_final r
     where r.status = 'cancelled'
 
     union all
     select 'duplicate', 'notification ' || r.duplicate_of || ' with the same dedup_key was sent instead', null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
-           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_final r
     where r.status = 'duplicate'
 
     union all
     select 'unresolved', 'a send may have arrived; no evidence ever came', null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
-           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_final r
     where r.status = 'unresolved'
 ) n;
@@ -302,7 +403,7 @@ comment on column notifications.errcode is 'WeChat''s last errcode.';
 comment on column notifications.errmsg is 'WeChat''s last errmsg, or the transport failure.';
 comment on column notifications.msgid is 'WeChat''s msgid of the accepted message.';
 comment on column notifications.in_doubt_since is 'Beginning of the first send whose result is or was unknown.';
-comment on column notifications.may_be_doubled is 'True: accepted after an earlier send was in doubt, so the user may have received it twice.';
+comment on column notifications.may_be_doubled is 'True: sent after an earlier send was in doubt, or in doubt more than once; the user may have received it twice.';
 comment on column notifications.credit is 'For dead rows, what became of the user''s credit: kept, gone or unknown.';
 comment on column notifications.duplicate_of is 'For duplicate: the id that was sent instead.';
 comment on column notifications.worker is 'Worker name and epoch that sends it or ended it.';
@@ -312,6 +413,9 @@ comment on column notifications.producer is 'The database user that inserted it.
 comment on column notifications.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications.created_at is 'When it was inserted.';
 comment on column notifications.finished_at is 'When it became final; null before.';
+comment on column notifications.receipt_at is 'When WeChat''s sent event said what became of the message; null: it did not (yet).';
+comment on column notifications.receipt_code is 'Its ErrorCode: 0 is delivered.';
+comment on column notifications.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
 comment on column notifications_pending.id is 'Kept for life.';
 comment on column notifications_pending.appid is 'The mini-program.';
 comment on column notifications_pending.openid is 'The receiver.';
@@ -330,7 +434,7 @@ comment on column notifications_pending.errcode is 'WeChat''s last errcode.';
 comment on column notifications_pending.errmsg is 'WeChat''s last errmsg, or the transport failure.';
 comment on column notifications_pending.msgid is 'WeChat''s msgid of the accepted message.';
 comment on column notifications_pending.in_doubt_since is 'Beginning of the first send whose result is or was unknown.';
-comment on column notifications_pending.may_be_doubled is 'True: accepted after an earlier send was in doubt, so the user may have received it twice.';
+comment on column notifications_pending.may_be_doubled is 'True: sent after an earlier send was in doubt, or in doubt more than once; the user may have received it twice.';
 comment on column notifications_pending.credit is 'For dead rows, what became of the user''s credit: kept, gone or unknown.';
 comment on column notifications_pending.duplicate_of is 'For duplicate: the id that was sent instead.';
 comment on column notifications_pending.worker is 'Worker name and epoch that sends it or ended it.';
@@ -340,9 +444,16 @@ comment on column notifications_pending.producer is 'The database user that inse
 comment on column notifications_pending.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications_pending.created_at is 'When it was inserted.';
 comment on column notifications_pending.finished_at is 'When it became final; null before.';
+comment on column notifications_pending.receipt_at is 'When WeChat''s sent event said what became of the message; null: it did not (yet).';
+comment on column notifications_pending.receipt_code is 'Its ErrorCode: 0 is delivered.';
+comment on column notifications_pending.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
 comment on column notifications_pending.held is 'True: a credit not armed.';
 comment on column notifications_pending.due is 'The next moment something must happen.';
 comment on column notifications_pending.waiting_for is 'Why it is not sent now.';
+comment on column notifications_pending.last_lease is 'The lease that settled it last without ending it.';
+comment on column notifications_pending.app_is_paused is 'Its app is unknown or paused.';
+comment on column notifications_pending.template_is_paused is 'Its template is paused.';
+comment on column notifications_pending.is_parked is 'It waits out a delay it was given during a pause.';
 comment on column notifications_pending.is_sending is 'It is in flight.';
 comment on column notifications_pending.is_paused is 'Its app is unknown or paused, or its template is paused, or it waits out such a pause.';
 comment on column notifications_final.id is 'Kept for life.';
@@ -363,7 +474,7 @@ comment on column notifications_final.errcode is 'WeChat''s last errcode.';
 comment on column notifications_final.errmsg is 'WeChat''s last errmsg, or the transport failure.';
 comment on column notifications_final.msgid is 'WeChat''s msgid of the accepted message.';
 comment on column notifications_final.in_doubt_since is 'Beginning of the first send whose result is or was unknown.';
-comment on column notifications_final.may_be_doubled is 'True: accepted after an earlier send was in doubt, so the user may have received it twice.';
+comment on column notifications_final.may_be_doubled is 'True: sent after an earlier send was in doubt, or in doubt more than once; the user may have received it twice.';
 comment on column notifications_final.credit is 'For dead rows, what became of the user''s credit: kept, gone or unknown.';
 comment on column notifications_final.duplicate_of is 'For duplicate: the id that was sent instead.';
 comment on column notifications_final.worker is 'Worker name and epoch that sends it or ended it.';
@@ -373,10 +484,13 @@ comment on column notifications_final.producer is 'The database user that insert
 comment on column notifications_final.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications_final.created_at is 'When it was inserted.';
 comment on column notifications_final.finished_at is 'When it became final; null before.';
+comment on column notifications_final.receipt_at is 'When WeChat''s sent event said what became of the message; null: it did not (yet).';
+comment on column notifications_final.receipt_code is 'Its ErrorCode: 0 is delivered.';
+comment on column notifications_final.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
 comment on column notifications_final.held is 'True: a credit not armed.';
 comment on column notifications_final.status is 'How it ended.';
 
--- The whole story of one row. STABLE, so that all of its statements read one snapshot: as several it once said "no such
+-- The whole story of one row; the events it tells of a doubt are those that wxnotify_unowned_events takes for evidence. STABLE, so that all of its statements read one snapshot: as several it once said "no such
 -- row" while the row moved from one table to the other.
 create function explain_notification(
     p_id bigint,
@@ -390,6 +504,7 @@ declare
     v_next       text;   -- next_at as people write it
     v_app        wechat_apps%rowtype;
     v_template   wechat_templates%rowtype;
+    v_receipt    text;   -- what a sent event that is no success says
     v_new_id     bigint;
     v_old_id     bigint;
     v_form       constant text := 'YYYY-MM-DD HH24:MI:SSOF';
@@ -504,15 +619,32 @@ begin
     when 'sent' then
         sentence := format('Sent at %s%s: %s.', to_char(n.finished_at, v_form), coalesce(' with msgid ' || n.msgid, ''), n.reason);
         sentence_zh := format('已于 %s 发送%s%s。', to_char(n.finished_at, v_form), coalesce('，msgid ' || n.msgid, ''),
-            case when n.may_be_doubled then '；此前一次发送结果未知，用户可能收到两次'
+            case when n.may_be_doubled and n.settled_by = 'reply' then '；此前一次发送结果未知，用户可能收到两次'
+                 when n.may_be_doubled then '；不止一次发送结果未知，用户可能收到两次'
                  when n.settled_by = 'event' then '，由微信的送达事件确认'
                  when n.settled_by = 'operator' then '，由运维人员确认' else '，微信已接受' end);
+        if n.receipt_code = 0 then
+            sentence := sentence || format(' WeChat''s sent event of %s confirmed it.', to_char(n.receipt_at, v_form));
+            sentence_zh := sentence_zh || format('微信 %s 的回执确认已送达。', to_char(n.receipt_at, v_form));
+        elsif n.receipt_at is not null then
+            v_receipt := coalesce(n.receipt_status, n.receipt_code::text, 'unknown');
+            sentence := sentence || format(' WeChat''s sent event of %s reported a failure: %s.', to_char(n.receipt_at, v_form), v_receipt);
+            sentence_zh := sentence_zh || format('微信 %s 的回执报告失败：%s。', to_char(n.receipt_at, v_form), v_receipt);
+            what_next := 'It is not sent again by itself: WeChat accepted it, so the credit is most likely spent.';
+            what_next_zh := '不会自动重发：微信已接受该消息，订阅次数很可能已消耗。';
+        end if;
     when 'presumed_sent' then
         sentence := format('Presumed sent: the retry of a send in doubt met 43101 at %s, so the doubtful send had spent the credit.', to_char(n.finished_at, v_form));
         sentence_zh := format('推定已发送：结果未知的发送在重试时于 %s 返回 43101，说明前一次已消耗该次数。', to_char(n.finished_at, v_form));
+        if n.may_be_doubled then
+            sentence := sentence || ' More than one send was in doubt, so the user may have received it twice.';
+            sentence_zh := sentence_zh || '不止一次发送结果未知，用户可能收到两次。';
+        end if;
     when 'dead' then
-        sentence := format('Dead-lettered at %s after %s attempt(s): %s.', to_char(n.finished_at, v_form), n.attempts, coalesce(v_doing, 'attempts used up'));
-        sentence_zh := format('已于 %s 进入死信，共尝试 %s 次：%s。', to_char(n.finished_at, v_form), n.attempts, coalesce(v_doing_zh, '尝试次数用尽'));
+        sentence := format('Dead-lettered at %s after %s attempt(s)%s: %s.', to_char(n.finished_at, v_form), n.attempts,
+            case n.settled_by when 'late_reply' then ', by a reply that came late' else '' end, coalesce(v_doing, 'attempts used up'));
+        sentence_zh := format('已于 %s 进入死信，共尝试 %s 次%s：%s。', to_char(n.finished_at, v_form), n.attempts,
+            case n.settled_by when 'late_reply' then '（迟到的回复）' else '' end, coalesce(v_doing_zh, '尝试次数用尽'));
         if v_new_id is null then
             what_next := case n.credit
                 when 'gone' then 'The user''s credit is gone: collect a new one in the mini-program; a redrive would meet 43101.'
@@ -573,47 +705,52 @@ begin
         select 6, w.occurred_at, jsonb_build_object('event', w.event, 'msgid', w.msgid::text, 'received_at', w.received_at)
         from wechat_events w
         where n.in_doubt_since is not null and w.appid = n.appid and w.openid = n.openid and w.template_id = n.template_id
-          and w.msgid is not null and w.occurred_at >= n.in_doubt_since
+          and w.msgid is not null and w.occurred_at >= n.in_doubt_since - case w.event when 'late_reply' then interval '0' else interval '5 seconds' end
         union all
         -- msgid as text: it exceeds 2^53, which JSON readers round
         select 8, n.finished_at, jsonb_build_object('event', 'ended', 'status', n.status, 'settled_by', n.settled_by, 'worker', n.worker,
             'msgid', n.msgid::text, 'duplicate_of', n.duplicate_of)
         where n.finished_at is not null
         union all
-        select 9, r.at, jsonb_build_object('event', 'redriven', 'as', r.new_id, 'by', r.actor) from notification_redrives r where r.redriven_id = p_id
+        -- WeChat's whole seconds may lie before our moment of settling; the receipt still comes after it
+        select 9, greatest(n.receipt_at, n.finished_at), jsonb_build_object('event', 'receipt', 'dated', n.receipt_at, 'code', n.receipt_code, 'status', n.receipt_status)
+        where n.receipt_at is not null
+        union all
+        select 10, r.at, jsonb_build_object('event', 'redriven', 'as', r.new_id, 'by', r.actor) from notification_redrives r where r.redriven_id = p_id
     ) e;
 end $$;
 comment on function explain_notification is 'One row that tells what happened to a notification, why, what happens next and when; in English and Chinese, with a timeline. An unknown id gets an answer too.';
 
 -- Bounded: of each app and lane only the first 10,000 rows in pick order are looked at. Those are the ones that are late.
+-- A function, since only a function can say jit = off: the planner's costs are high enough for just-in-time compilation,
+-- and compiling took fifty times as long as the query. The SET also keeps it from being inlined into the view, where it
+-- would be lost. SECURITY DEFINER, so that who may read the view needs no right to the tables.
+create function wxnotify_backlog()
+returns table (appid text, app text, lane smallint, status text, rows bigint, oldest_due timestamptz, more boolean)
+language sql stable security definer set search_path from current set jit = off rows 20 as $$
+    select l.appid, a.name as app, l.lane, s.status, count(*) as rows,
+           min(s.due) filter (where s.status in ('due', 'retrying') and s.due <= statement_timestamp()) as oldest_due,
+           max(max(s.place)) over (partition by l.appid, l.lane) >= 10000 as more
+    from notification_lanes l
+    left join wechat_apps a on a.appid = l.appid
+    cross join lateral (
+        select f.due, f.place,
+               case when f.is_sending then 'sending'
+                    when f.held then 'held'
+                    when f.in_doubt_since is not null then 'in_doubt'
+                    when f.is_paused then 'paused'
+                    when f.waiting_for = 'retry' then 'retrying'
+                    when f.waiting_for is null and f.due > statement_timestamp() then 'scheduled'
+                    else 'due' end as status
+        from (select r.*, row_number() over () as place
+              from (select * from notifications_pending q where q.appid = l.appid and q.lane = l.lane order by q.due, q.id limit 10000) r) f
+    ) s
+    group by l.appid, a.name, l.lane, s.status
+$$;
+comment on function wxnotify_backlog is 'What the view notification_backlog shows.';
+
 create view notification_backlog as
-with recursive lanes as (
-    -- A loose index scan: one probe per app and lane, however many rows each has.
-    (select p.appid, p.lane from pending_notifications p order by p.appid, p.lane limit 1)
-    union all
-    select n.appid, n.lane
-    from lanes l
-    cross join lateral (select p.appid, p.lane from pending_notifications p where (p.appid, p.lane) > (l.appid, l.lane)
-                        order by p.appid, p.lane limit 1) n
-)
-select l.appid, a.name as app, l.lane, s.status, count(*) as rows,
-       min(s.due) filter (where s.status in ('due', 'retrying') and s.due <= statement_timestamp()) as oldest_due,
-       max(max(s.place)) over (partition by l.appid, l.lane) >= 10000 as more
-from lanes l
-left join wechat_apps a on a.appid = l.appid
-cross join lateral (
-    select f.due, f.place,
-           case when f.is_sending then 'sending'
-                when f.held then 'held'
-                when f.in_doubt_since is not null then 'in_doubt'
-                when f.is_paused then 'paused'
-                when f.waiting_for = 'retry' then 'retrying'
-                when f.waiting_for is null and f.due > statement_timestamp() then 'scheduled'
-                else 'due' end as status
-    from (select r.*, row_number() over () as place
-          from (select * from notifications_pending q where q.appid = l.appid and q.lane = l.lane order by q.due, q.id limit 10000) r) f
-) s
-group by l.appid, a.name, l.lane, s.status;
+select b.appid, b.app, b.lane, b.status, b.rows, b.oldest_due, b.more from wxnotify_backlog() b;
 comment on view notification_backlog is 'How many rows wait, by app, lane and status. Its cost is bounded: of each app and lane the 10,000 that are due first are counted.';
 comment on column notification_backlog.appid is 'The mini-program.';
 comment on column notification_backlog.app is 'Its name; null for an unknown app too.';
@@ -626,7 +763,7 @@ comment on column notification_backlog.more is 'True: the app and lane may hold 
 create view notification_failures as
 select a.appid, a.errcode, coalesce(e.meaning_en, case when a.errcode is null then 'no readable reply' else 'errcode not in the table' end) as meaning,
        coalesce(e.meaning_zh, case when a.errcode is null then '没有可读的回复' else '未收录的错误码' end) as meaning_zh,
-       e.disposition, count(*) as attempts, count(distinct a.notification_id) as notifications,
+       e.disposition, count(*) as attempts,
        count(*) filter (where a.result = 'dead') as dead, count(*) filter (where a.result = 'doubt') as doubts,
        min(a.finished_at) as first_at, max(a.finished_at) as last_at, coalesce(e.advice, wxnotify_advice(a.errcode, e.disposition, false)) as advice,
        wxnotify_advice(a.errcode, e.disposition, true) as advice_zh
@@ -641,7 +778,6 @@ comment on column notification_failures.meaning is 'What it means.';
 comment on column notification_failures.meaning_zh is 'What it means, in Chinese.';
 comment on column notification_failures.disposition is 'What wxnotify does about it.';
 comment on column notification_failures.attempts is 'Attempts that met it.';
-comment on column notification_failures.notifications is 'Notifications that met it.';
 comment on column notification_failures.dead is 'Attempts that ended in the dead letters.';
 comment on column notification_failures.doubts is 'Attempts that left a doubt.';
 comment on column notification_failures.first_at is 'First of the day.';
@@ -650,13 +786,16 @@ comment on column notification_failures.advice is 'What to do.';
 comment on column notification_failures.advice_zh is 'What to do, in Chinese.';
 
 create view notification_dead_letters as
-select h.id, h.appid, h.status, h.errcode, wxnotify_errcode_in_words(h.errcode, h.errmsg, false) as meaning,
-       wxnotify_errcode_in_words(h.errcode, h.errmsg, true) as meaning_zh, h.errmsg, h.credit, h.attempts, h.openid, h.template_id,
+select h.id, h.appid, h.status, h.errcode,
+       case when h.errcode is null then h.errmsg else h.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)') end as meaning,
+       case when h.errcode is null then h.errmsg else h.errcode || coalesce(' ' || e.meaning_zh, '（未收录的错误码）') end as meaning_zh,
+       h.errmsg, h.credit, h.attempts, h.openid, h.template_id,
        h.business_ref, h.created_at, h.finished_at, r.new_id as redriven_as
 from notification_history h
+left join wechat_errcodes e on e.errcode = h.errcode
 left join notification_redrives r on r.redriven_id = h.id
 where h.status in ('dead', 'unresolved');
-comment on view notification_dead_letters is 'Notifications that ended dead or unresolved, with the reason and what became of the credit.';
+comment on view notification_dead_letters is 'Notifications that ended dead or unresolved, with the reason and what became of the credit. The latest first: order by finished_at desc with one status at a time, which an index serves.';
 comment on column notification_dead_letters.id is 'The notification.';
 comment on column notification_dead_letters.appid is 'The mini-program.';
 comment on column notification_dead_letters.status is 'dead or unresolved.';
@@ -676,13 +815,14 @@ comment on column notification_dead_letters.redriven_as is 'The notification it 
 create view notification_doubts as
 select p.id, p.appid, p.openid, p.template_id, p.business_ref, p.in_doubt_since, statement_timestamp() - p.in_doubt_since as age,
        p.on_doubt, p.attempts, p.attempts_max, nullif(p.due, 'infinity') as next_at,
-       p.id in (select f.id from notifications_in_flight f) as is_sending,
+       p.is_sending,
        case when p.on_doubt = 'hold' then 'waits for evidence or an operator, then ends unresolved'
             when p.attempts >= p.attempts_max then 'waits for evidence, then ends unresolved: attempts used up'
             else 'waits for evidence, then is sent again' end as what_next,
        (select count(*) from wechat_events e where e.appid = p.appid and e.openid = p.openid and e.template_id = p.template_id
-          and e.msgid is not null and e.occurred_at >= p.in_doubt_since) as events_since
-from pending_notifications p
+          and e.msgid is not null 
+          and e.occurred_at >= p.in_doubt_since - case e.event when 'late_reply' then interval '0' else interval '5 seconds' end) as events_since
+from notifications_pending p
 where p.in_doubt_since is not null;
 comment on view notification_doubts is 'Notifications whose send may have arrived and whose reply was lost.';
 comment on column notification_doubts.id is 'The notification.';
@@ -708,7 +848,8 @@ select c.appid, c.openid, c.template_id,
        count(*) filter (where c.status in ('sent', 'presumed_sent')) as sent,
        count(*) filter (where c.status = 'unresolved') as unresolved,
        count(*) filter (where c.status = 'dead' and c.credit = 'gone') as dead_gone,
-       count(*) filter (where c.status = 'dead' and c.credit is distinct from 'gone') as dead_kept_or_unknown,
+       count(*) filter (where c.status = 'dead' and c.credit = 'kept') as dead_kept,
+       count(*) filter (where c.status = 'dead' and coalesce(c.credit, 'unknown') = 'unknown') as dead_unknown,
        count(*) filter (where c.status in ('expired', 'cancelled', 'duplicate')) as unused,
        max(c.finished_at) as last_finished_at
 from (
@@ -729,7 +870,8 @@ comment on column notification_credits.in_doubt is 'Perhaps spent.';
 comment on column notification_credits.sent is 'Spent.';
 comment on column notification_credits.unresolved is 'Perhaps spent; never found out.';
 comment on column notification_credits.dead_gone is 'WeChat said there was no credit (43101).';
-comment on column notification_credits.dead_kept_or_unknown is 'Refused for another reason: WeChat may still hold the credit.';
+comment on column notification_credits.dead_kept is 'Refused for a reason that spends no credit: WeChat most likely still holds it.';
+comment on column notification_credits.dead_unknown is 'Dead-lettered without knowing what became of the credit.';
 comment on column notification_credits.unused is 'Expired, cancelled or duplicate: WeChat may still hold the credit.';
 comment on column notification_credits.last_finished_at is 'When the last of them ended.';
 
@@ -749,7 +891,7 @@ comment on column notification_workers_live.in_flight is 'Sends in flight at tha
 
 create view wechat_tokens as
 select t.appid, a.name as app, t.generation, t.expires_at, greatest(t.expires_at - statement_timestamp(), interval '0') as valid_for,
-       t.fetched_at, t.refreshed_by, t.claimed_by as fetching, t.foreign_refreshes, t.last_foreign_at
+       t.fetched_at, t.refreshed_by, case when t.claimed_until > statement_timestamp() then t.claimed_by end as fetching, t.foreign_refreshes, t.last_foreign_at
 from wechat_access_tokens t left join wechat_apps a on a.appid = t.appid;
 comment on view wechat_tokens is 'State of each app''s access token, without the token.';
 comment on column wechat_tokens.appid is 'The mini-program.';
@@ -764,12 +906,6 @@ comment on column wechat_tokens.foreign_refreshes is 'How often the token died e
 comment on column wechat_tokens.last_foreign_at is 'When that was noticed last.';
 
 create view notification_pauses as
-with recursive apps as (
-    (select p.appid from pending_notifications p order by p.appid limit 1)
-    union all
-    select n.appid from apps a
-    cross join lateral (select p.appid from pending_notifications p where p.appid > a.appid order by p.appid limit 1) n
-)
 select a.appid, a.name as app, null::text as template_id, nullif(a.paused_until, 'infinity') as paused_until, a.paused_until = 'infinity' as needs_operator,
        a.pause_reason as reason, a.pause_errcode as errcode, wxnotify_errcode_in_words(a.pause_errcode, null, false) as meaning,
        wxnotify_errcode_in_words(a.pause_errcode, null, true) as meaning_zh, 'wxnotify app resume ' || a.appid as resume_with
@@ -781,7 +917,7 @@ select t.appid, a.name, t.template_id, nullif(t.paused_until, 'infinity'), t.pau
 from wechat_templates t left join wechat_apps a on a.appid = t.appid where t.paused_until > statement_timestamp()
 union all
 select u.appid, null, null, null, true, 'unknown app', null, null, null, 'wxnotify app add ' || u.appid
-from apps u where not exists (select 1 from wechat_apps a where a.appid = u.appid);
+from (select distinct l.appid from notification_lanes l) u where not exists (select 1 from wechat_apps a where a.appid = u.appid);
 comment on view notification_pauses is 'Apps and templates that send nothing now: paused by an errcode, the breaker or an operator, or not registered.';
 comment on column notification_pauses.appid is 'The mini-program.';
 comment on column notification_pauses.app is 'Its name.';
@@ -794,4 +930,4 @@ comment on column notification_pauses.meaning is 'What that means.';
 comment on column notification_pauses.meaning_zh is 'What that means, in Chinese.';
 comment on column notification_pauses.resume_with is 'The command that ends it.';
 
-revoke execute on function wxnotify_errcode_in_words, wxnotify_pause_in_words, wxnotify_pause_ends_at, wxnotify_advice, explain_notification from public;
+revoke execute on function wxnotify_errcode_in_words, wxnotify_advice, explain_notification, wxnotify_lanes, wxnotify_backlog from public;

@@ -33,7 +33,10 @@ begin
         select u.id, coalesce(p.appid, h.appid),
                case when p.id is null then coalesce(h.status, 'not found')
                     when u.id <> all (v_locked) then 'busy'
-                    when u.id in (select unnest(l.ids) from notification_leases l) then 'in flight'
+                    -- what a lease has settled, while it still holds other rows, is not in flight any more
+                    when u.id in (select unnest(l.ids) from notification_leases l)
+                         and (p.last_lease is null or (u.id, p.last_lease) not in (
+                              select x.id, l.lease_id from notification_leases l cross join lateral unnest(l.ids) x (id))) then 'in flight'
                     when p.in_doubt_since is not null then 'in doubt'
                     else 'free' end
         from (select distinct unnest(p_ids)) u (id)
@@ -149,7 +152,8 @@ begin
                         v_row.miniprogram_state, v_row.lang, coalesce(p_send_at, clock_timestamp()), v_row.held,
                         coalesce(p_expire_at, case when v_row.expire_at > clock_timestamp() then v_row.expire_at end),
                         v_row.lane, v_row.dedup_key, v_row.business_ref, v_row.on_doubt, v_row.attempts_max);
-                    result := 'redriven';
+                    result := case when v_row.status = 'dead' and (v_row.credit = 'gone' or v_row.errcode = 43101)
+                                   then 'redriven, but its credit was gone' else 'redriven' end;
                     v_changed := v_changed + 1;
                 end if;
             exception when check_violation then
@@ -164,7 +168,7 @@ begin
         coalesce(p_filter, jsonb_build_object('ids', p_ids)) || jsonb_strip_nulls(jsonb_build_object('send_at', p_send_at, 'expire_at', p_expire_at)),
         v_changed, p_note);
 end $$;
-comment on function redrive_notifications is 'Inserts a new row from each dead, unresolved, expired or cancelled one, at most 1,000 a call; the old row stays in the history, and is redriven once (then redrive the new one). An expire_at that has passed is dropped. A one_time message whose credit is gone meets 43101 again; an unresolved one may arrive twice.';
+comment on function redrive_notifications is 'Inserts a new row from each dead, unresolved, expired or cancelled one, at most 1,000 a call; the old row stays in the history, and is redriven once (then redrive the new one). An expire_at that has passed is dropped. A message whose credit was gone is answered so: it meets 43101 again unless the user gave a new one; an unresolved one may arrive twice.';
 
 create function redrive_notification(p_id bigint, p_note text default null) returns bigint
 language plpgsql volatile set search_path from current as $$
@@ -172,9 +176,13 @@ declare
     v_redriven record;
 begin
     select * into v_redriven from redrive_notifications(array[p_id], p_note => p_note);
-    if v_redriven.result is distinct from 'redriven' then
+    if v_redriven.result is null or v_redriven.result not like 'redriven%' then
         raise exception 'notification % cannot be redriven: %', p_id, coalesce(v_redriven.result, 'not found')
             using hint = 'Only dead, unresolved, expired and cancelled notifications are redriven, each once: select * from explain_notification(id).';
+    end if;
+    if v_redriven.result <> 'redriven' then
+        raise notice 'notification %: %', p_id, v_redriven.result
+            using hint = 'It meets 43101 again unless the user gave a new credit.';
     end if;
     return v_redriven.new_id;
 end $$;

@@ -150,7 +150,7 @@ impl Verb {
         match self {
             Self::Cancel { doubts } => result == "cancelled" || (*doubts && result == "unresolved"),
             Self::Reschedule { .. } => result == "rescheduled",
-            Self::Redrive { .. } => result == "redriven",
+            Self::Redrive { .. } => result.starts_with("redriven"),
             Self::EndDoubts { .. } => {
                 matches!(
                     result,
@@ -398,7 +398,7 @@ fn change_report(verb: &Verb, results: &[VerbResult], more: bool, args: &ChangeA
     report
 }
 
-/// What to do about rows that were left.
+/// What to do about rows that were left, or changed in vain.
 const LEFT_ROWS: &[(&str, &str)] = &[
     (
         "in flight",
@@ -415,6 +415,10 @@ const LEFT_ROWS: &[(&str, &str)] = &[
     (
         "not in doubt",
         "only notifications in doubt take a verdict; `wxnotify explain ID`",
+    ),
+    (
+        "redriven, but its credit was gone",
+        "it meets 43101 again unless the user gave a new credit: collect one in the mini-program",
     ),
     (
         "already redriven",

@@ -141,8 +141,6 @@ pub struct Failure {
     pub meaning_zh: String,
     /// Attempts that met it.
     pub attempts: i64,
-    /// Notifications that met it.
-    pub notifications: i64,
     /// Attempts that ended in the dead letters.
     pub dead: i64,
     /// Attempts that left a doubt.
@@ -428,7 +426,8 @@ impl Store {
         .await
     }
 
-    /// Notifications that `filter` selects, at most `rows_max`; those no verb may change come last.
+    /// Notifications that `filter` selects, at most `rows_max`; those no verb may change come last. Without ids only rows
+    /// not final are found, and `filter.statuses` must be `in_doubt` or all that are not final.
     pub async fn find_notifications(
         &self,
         filter: &Filter,

@@ -399,6 +399,43 @@ async fn a_redrive_is_a_new_row_linked_to_the_old_one_and_happens_once() {
 }
 
 #[tokio::test]
+async fn a_redrive_of_a_row_whose_credit_is_gone_says_so() {
+    let queue = Queue::new().await;
+    let gone = dead_row(&queue, 43101).await;
+
+    let report = report(&queue, &format!("redrive --id {gone}")).await;
+
+    let done = report.document();
+    assert_eq!(done["changed"], 1);
+    assert_eq!(
+        done["results"],
+        json!({"redriven, but its credit was gone": 1})
+    );
+    let text = report.to_text(Style {
+        coloured: false,
+        width: None,
+    });
+    assert!(text.contains("43101"), "{text}");
+    let new = done["rows"][0]["new_id"].as_i64().unwrap();
+    assert_eq!(status(&queue, new).await, "due");
+}
+
+#[tokio::test]
+async fn a_row_that_its_open_lease_has_settled_can_be_cancelled() {
+    let queue = Queue::new().await;
+    let settled = queue.enqueue(json!({"openid": "one"})).await;
+    let open = queue.enqueue(json!({"openid": "two"})).await;
+    let lease = queue.lease_and_start("worker/1").await;
+    kernel::settle(queue.pool(), &lease, false, &[Outcome::retry(settled)])
+        .await
+        .unwrap();
+    for (id, expected) in [(settled, "cancelled"), (open, "in flight")] {
+        let word = answer(&queue, &format!("cancel_notification({id})")).await;
+        assert_eq!(word, expected);
+    }
+}
+
+#[tokio::test]
 async fn an_expired_row_is_redriven_without_its_old_end_and_a_sent_one_never() {
     let queue = Queue::new().await;
     let expired = queue
