@@ -1,6 +1,6 @@
 -- Which workers are alive, and what is paused?
 -- 哪些 worker 存活？哪些小程序或模板被暂停？
-select 'worker' as what, name || '/' || epoch as which, 'version ' || version || ', ' || in_flight || ' in flight' as state,
+select 'worker' as what, name || '#' || epoch as which, 'version ' || version || ', ' || in_flight || ' in flight' as state,
        heartbeat_at as since_or_until, null as next_step
 from notification_workers_live
 union all

@@ -211,7 +211,7 @@ fn show_workers(report: &mut Report, workers: &[LiveWorker]) {
     let mut table = Table::new(&["worker", "version", "apps", "in flight#", "up", "last seen"]);
     for worker in workers {
         table.row(vec![
-            cell(format!("{}/{}", worker.name, worker.epoch)),
+            cell(format!("{}#{}", worker.name, worker.epoch)),
             cell(&worker.version),
             cell(worker.appids.join(" ")),
             cell(worker.in_flight),
