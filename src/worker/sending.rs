@@ -121,8 +121,8 @@ fn key(worker: &Worker, lease: &Lease) -> LeaseKey {
     }
 }
 
-/// Starts leased batches one after the other and hands their rows to the slots. While the slots are busy the next batch
-/// waits unstarted, so that a crash leaves no doubt about it.
+/// Starts leased batches one after the other and hands their rows to the slots, whose queue holds one concurrency of them.
+/// While it is full the next batch waits unstarted, so that a crash leaves no doubt about it.
 pub(super) async fn open_batches(
     worker: Arc<Worker>,
     mut leased: mpsc::Receiver<Lease>,

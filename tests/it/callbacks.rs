@@ -23,7 +23,7 @@ use wxnotify::wechat::callback::cipher::AesKey;
 use wxnotify::wechat::callback::{Receiver, STORED_EVENTS, sign};
 use wxnotify::worker::{self, RunOptions};
 
-use crate::harness::wxnotify;
+use crate::harness::{self, wxnotify};
 use crate::kernel::{self, APP, Outcome, Queue};
 
 const TOKEN: &str = "callbackToken01";
@@ -187,11 +187,7 @@ fn sent_event_at(openid: &str, msgid: i64, created: i64) -> Value {
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    harness::eventually(what, async || holds().await.then_some(())).await;
 }
 
 #[tokio::test]

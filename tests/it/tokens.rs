@@ -14,7 +14,7 @@ use wxnotify::token_keeper::{TokenError, TokenKeeper, TokenKeeperOptions};
 use wxnotify::wechat::access_token::{AccessToken, FetchError, FetchedToken};
 use wxnotify::wechat::{Wechat, WechatOptions};
 
-use crate::harness::TestDatabase;
+use crate::harness::{self, TestDatabase};
 
 const APPID: &str = "wx1111222233334444";
 const WAIT: Duration = Duration::from_secs(20);
@@ -393,12 +393,11 @@ async fn a_token_is_refreshed_in_the_background_before_its_end() {
         let keeper = keeper.clone();
         async move { keeper.keep_fresh().await }
     });
-    let settled = async {
-        while keeper.token(APPID, WAIT).await.unwrap().generation() == first.generation() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(WAIT, settled).await.unwrap();
+    harness::eventually("the refresh in the background", async || {
+        let token = keeper.token(APPID, WAIT).await.unwrap();
+        (token.generation() != first.generation()).then_some(())
+    })
+    .await;
     background.abort();
     assert_eq!(bench.status().await.foreign_refreshes, 0);
 }
