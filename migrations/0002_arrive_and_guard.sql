@@ -19,7 +19,25 @@ end $$;
 -- Checks a row and gives it its due time. Messages name the column, the field and the rule but never the value:
 -- a database log keeps error messages, and a violated CHECK or NOT NULL would print the whole row there, so every rule
 -- is looked at here first. It uses nothing but pg_catalog, hence needs no search_path of its own (a SET on a function
--- that runs for every row costs as much as the checks).
+-- that runs for every row costs as much as the checks). The pieces of its patterns are set in here: to put a pattern
+-- together for every row would cost as much again.
+do $do$
+declare
+    v_month constant text := '(?:0?[1-9]|1[0-2])';
+    v_day   constant text := '(?:0?[1-9]|[12][0-9]|3[01])';
+    v_ri    constant text := '(?:[0-9]{4}年)?' || v_month || '月' || v_day || '日';
+    v_date  constant text := '(?:' || v_ri || '|[0-9]{4}年' || v_month || '月|[0-9]{4}-' || v_month || '(?:-' || v_day || ')?|[0-9]{4}/' || v_month
+                          || '(?:/' || v_day || ')?|[0-9]{4}[.]' || v_month || '(?:[.]' || v_day || ')?|' || v_month || '[-/.]' || v_day || ')';
+    v_clock constant text := '(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?';
+    v_time  constant text := '(?:' || v_date || ' |' || v_ri || ')?' || v_clock;
+    -- 31 April, 30 February, 29 February in a year that has none.
+    v_never constant text := '(?:^|[^0-9])(?:(?:0?[469]|11)[-月/.]31|0?2[-月/.]3[01]'
+                          || '|(?:[0-9]{2}(?:[02468][1235679]|[13579][01345789])|(?:[02468][1235679]|[13579][01345789])00)[-年/.]0?2[-月/.]29)';
+    v_han   constant text := '\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af';
+    v_sign  constant text := '!-/:-@[-`{-~\u00a1-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u00d7\u00f7\u2010-\u2027\u2030-\u205e\u20a0-\u20bf'
+                          || '\u2190-\u23ff\u2500-\u2775\u2794-\u2bff\ufe0f\U0001f300-\U0001faff';
+begin
+execute replace(replace(replace(replace(replace(replace(replace($fn$
 create function wxnotify_arrive() returns trigger language plpgsql as $$
 declare
     v_key   text;
@@ -31,9 +49,6 @@ declare
     v_plain boolean;
     v_joint text;
     v_field text;
-    v_date  constant text := '(\d{4}年(0?[1-9]|1[0-2])月((0?[1-9]|[12]\d|3[01])日)?|(0?[1-9]|1[0-2])月(0?[1-9]|[12]\d|3[01])日'
-                          || '|\d{4}([-/.])(0?[1-9]|1[0-2])([-/.](0?[1-9]|[12]\d|3[01]))?|(0?[1-9]|1[0-2])[-/.](0?[1-9]|[12]\d|3[01]))';
-    v_clock constant text := '([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?';
 begin
     if tg_op = 'INSERT' then
         -- Object mappers write NULL where the application said nothing.
@@ -65,7 +80,8 @@ begin
         end if;
     end if;
 
-    v_json := new.data::text;
+    -- A number such as 1e100000 is a few bytes in jsonb and a great many as text: what is beyond measure is never written out.
+    v_json := case when pg_column_size(new.data) <= 16384 then new.data::text end;
     if (length(new.appid) <= 64 and new.appid <> '' and length(new.openid) <= 128 and new.openid <> ''
         and length(new.template_id) <= 128 and new.template_id <> ''
         and (new.kind = 'one_time' or new.kind = 'long_term') and new.lane between 0 and 2 and new.attempts_max between 1 and 100
@@ -90,6 +106,7 @@ begin
             when new.on_doubt is null or new.on_doubt not in ('retry', 'hold') then 'on_doubt: must be retry or hold'
             when new.miniprogram_state is null or new.miniprogram_state not in ('formal', 'trial', 'developer') then 'miniprogram_state: must be formal, trial or developer'
             when new.lang is null or new.lang not in ('zh_CN', 'en_US', 'zh_HK', 'zh_TW') then 'lang: must be zh_CN, en_US, zh_HK or zh_TW'
+            when pg_column_size(new.data) > 16384 then 'data: at most 4096 bytes are allowed'
             when v_json is null or left(v_json, 1) <> '{' then 'data: must be a JSON object such as {"thing2": {"value": "…"}}, not a string or an array'
             when octet_length(v_json) > 4096 then format('data: %s bytes, at most 4096 are allowed', octet_length(v_json))
             when left(new.page, 1) = '/' then 'page: must not begin with a slash (WeChat answers 41030)'
@@ -111,7 +128,8 @@ begin
     -- "text"}, …} or {"type1": "text", …}, is cut at its quotes. Without an escape each quote begins or ends a string, so that a key
     -- and a text without one are a whole key and its whole value. It accepts a row whose every field is of a common type and
     -- shape; any other is looked at closely. What it accepts must be right by the rules below, which also find the words.
-    v_plain := strpos(v_json, '\') = 0 and strpos(v_json, E'\x7f') = 0 and v_json <> '{}';
+    -- No blank is beyond U+3000 = 12288, and every month has a 28th.
+    v_plain := v_json <> '{}' and v_json !~ '[\\\u007f-\u009f\u2028\u2029]';
     if v_plain then
         v_joint := case when strpos(v_json, '": {"value": "') > 0 then '": {"value": "' else '": "' end;
         foreach v_field in array case v_joint when '": "' then string_to_array(substr(v_json, 3, length(v_json) - 4), '", "')
@@ -120,21 +138,21 @@ begin
             v_text := split_part(v_field, v_joint, 2);
             if (strpos(v_text, '"') = 0 and case rtrim(v_key, '0123456789')
                     when v_key then false
-                    when 'thing' then length(v_text) <= 20 and v_text <> '' and v_text not like ' %' and v_text not like '　%'
+                    when 'thing' then length(v_text) <= 20 and (ascii(v_text) between 33 and 126 or ascii(v_text) > 12288)
                     when 'time' then translate(v_text, '123456789', '000000000') in ('0000年00月00日 00:00', '0000-00-00 00:00')
-                        and substr(v_text, 6, 2) between '01' and '12' and substr(v_text, 9, 2) between '01' and '31'
+                        and substr(v_text, 6, 2) between '01' and '12' and substr(v_text, 9, 2) between '01' and '28'
                         and right(v_text, 5) < '24' and right(v_text, 2) < '60'
                     when 'date' then translate(v_text, '123456789', '000000000') in ('0000年00月00日', '0000-00-00')
-                        and substr(v_text, 6, 2) between '01' and '12' and substr(v_text, 9, 2) between '01' and '31'
-                    when 'character_string' then length(v_text) <= 32 and v_text <> '' and v_text not like ' %' and v_text !~ '[^\u0020-\u2e7f]'
+                        and substr(v_text, 6, 2) between '01' and '12' and substr(v_text, 9, 2) between '01' and '28'
+                    when 'character_string' then length(v_text) <= 32 and ascii(v_text) > 32 and v_text !~ '[^ -~]'
                     when 'phrase' then length(v_text) <= 5 and v_text <> '' and v_text !~ '[^\u4e00-\u9fff]'
                     when 'amount' then length(v_text) <= 10 and v_text ~ '^[¥￥$€£]?[0-9]+([.][0-9]+)?元?$'
                     when 'number' then length(v_text) <= 32 and v_text ~ '^[0-9]+([.][0-9]+)?$'
-                    when 'name' then length(v_text) <= 10 and v_text <> '' and v_text not like ' %' and v_text not like '　%' and v_text !~ '[0-9]'
+                    when 'name' then length(v_text) <= 10 and (ascii(v_text) between 33 and 126 or ascii(v_text) > 12288) and v_text !~ '[0-9０-９]'
                     when 'phone_number' then length(v_text) <= 17 and v_text <> '' and v_text not like ' %' and v_text !~ '[^-0-9+()*#~ ]'
                     when 'car_number' then length(v_text) <= 8 and v_text ~ '^[A-Za-z0-9\u4e00-\u9fff][A-Za-z0-9]*[A-Za-z0-9\u4e00-\u9fff]?$'
-                    when 'short_thing' then length(v_text) <= 10 and v_text <> '' and v_text not like ' %' and v_text not like '　%'
-                    when 'const' then length(v_text) <= 20 and v_text <> '' and v_text not like ' %' and v_text not like '　%'
+                    when 'short_thing' then length(v_text) <= 10 and (ascii(v_text) between 33 and 126 or ascii(v_text) > 12288)
+                    when 'const' then length(v_text) <= 20 and (ascii(v_text) between 33 and 126 or ascii(v_text) > 12288)
                     else false
                 end) is not true then
                 v_plain := false;
@@ -153,34 +171,39 @@ begin
             v_chars := length(v_text);
             if v_text is null then
                 v_fault := 'needs text: {"value": "…"} or just "…"';
-            elsif btrim(v_text, E' \t\r\n\u3000') = '' then
-                v_fault := 'is empty; use a filler such as 无 or -';
+            elsif btrim(v_text, E' \t\n\u000b\f\r\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000') = '' then
+                v_fault := case when v_text <> '' or rtrim(v_key, '0123456789') <> 'const' then 'is empty; use a filler such as 无 or -' end;
             else
                 -- The type is the key without its number. The rules are those of WeChat's template parameters.
                 v_fault := case rtrim(v_key, '0123456789')
                     when v_key then 'is no field name: a type and a number such as thing2'
                     when 'thing' then case when v_chars > 20 then 'at most 20 characters' end
-                    when 'time' then case when v_text !~ ('^(' || v_date || ' ?)?' || v_clock || '(~(' || v_date || ' ?)?' || v_clock || ')?$')
-                        then 'a 24-hour clock time such as 15:01 or 2026年11月22日 15:01, ranges with ~ (China Standard Time, no zone)' end
-                    when 'date' then case when v_text !~ ('^' || v_date || '( ?' || v_clock || ')?(~(' || v_date || '( ?' || v_clock || ')?|' || v_clock || '))?$')
-                        then 'a date such as 2026年11月22日 or 2026-11-22, a clock time may follow, ranges with ~' end
-                    when 'phrase' then case when v_chars > 5 or v_text ~ '[^\u4e00-\u9fff]' then 'at most 5 Chinese characters and nothing else' end
-                    when 'number' then case when v_chars > 32 or v_text !~ '^[0-9]+([.][0-9]+)?$' then 'at most 32 digits, decimals allowed, nothing else' end
-                    when 'amount' then case when v_text !~ '^[¥￥$€£]?[0-9]{1,10}([.][0-9]+)?元?$' then 'a currency sign, at most 10 digits with decimals, 元 may follow' end
+                    when 'time' then case when v_text !~ '^<time>(?: ?~ ?<time>)?$'
+                        then 'a 24-hour clock time such as 15:01 or 2026年11月22日 15:01, ranges with ~ (China Standard Time, no zone)'
+                        when v_chars > 8 and v_text ~ '<never>' then 'a day that does not exist' end
+                    when 'date' then case when v_text !~ '^(?:<date>(?: <clock>)?|<ri><clock>)(?: ?~ ?(?:<date>|<time>))?$'
+                        then 'a date such as 2026年11月22日 or 2026-11-22, a clock time may follow, ranges with ~'
+                        when v_text ~ '<never>' then 'a day that does not exist' end
+                    when 'phrase' then case when v_chars > 5 or v_text ~ '[^<han>]' then 'at most 5 Chinese characters and nothing else' end
+                    when 'number' then case when v_text !~ '^[0-9]+([.][0-9]+)?$' or v_chars - (strpos(v_text, '.') > 0)::int > 32 then 'at most 32 digits, decimals allowed, nothing else' end
+                    when 'amount' then case when v_text !~ '^[¥￥$€£₩฿₽]?[0-9]{1,10}([.][0-9]+)?元?$' then 'a currency sign, at most 10 digits with decimals, 元 may follow' end
                     when 'character_string' then case when v_chars > 32 then 'at most 32 characters'
-                        when v_text ~ '[^\u0020-\u2e7f]' then 'digits, letters and symbols only, no Chinese' end
-                    when 'name' then case when v_text ~ '[0-9]' then 'no digits'
-                        when v_chars > case when octet_length(v_text) = v_chars then 20 else 10 end then 'at most 10 characters with Chinese, or 20 Latin letters and symbols' end
-                    when 'phone_number' then case when v_chars > 17 or v_text ~ '[^-0-9+()*#~ ]' then 'at most 17 digits and symbols' end
-                    when 'car_number' then case when v_text !~ '^[A-Za-z0-9\u4e00-\u9fff][A-Za-z0-9]{0,6}[A-Za-z0-9\u4e00-\u9fff]?$'
+                        when v_text ~ '[^ A-Za-z0-9<sign>]' then 'digits, letters and symbols only, no Chinese' end
+                    when 'name' then case when v_text ~ '[0-9０-９]' then 'no digits'
+                        when v_chars > case when v_text ~ '[^\u0020-\u024f\u1e00-\u1eff\u2010-\u2027]' then 10 else 20 end then 'at most 10 characters with Chinese, or 20 Latin letters and symbols' end
+                    when 'phone_number' then case when v_chars > 17 or v_text ~ '[^ 0-9<sign>]' then 'at most 17 digits and symbols' end
+                    when 'car_number' then case when v_text !~ '^[A-Za-z0-9<han>][A-Za-z0-9]{0,6}[A-Za-z0-9<han>]?$'
                         then 'at most 8 letters and digits; the first and the last may be Chinese' end
                     when 'letter' then case when v_chars > 32 or v_text ~ '[^A-Za-z]' then 'at most 32 letters and nothing else' end
-                    when 'symbol' then case when v_text !~ '^[^A-Za-z0-9\u4e00-\u9fff\s]{1,5}$' then 'at most 5 symbols and nothing else' end
+                    when 'symbol' then case when v_chars > 5 or v_text ~ '[^ <sign>\u3001-\u3003\u3008-\u3020\u3030\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0-\uffe6]'
+                        then 'at most 5 symbols and nothing else' end
+                    when 'enum' then null
+                    when 'enum_string' then null
                     when 'short_thing' then case when v_chars > 10 then 'at most 10 characters' end
                     else case when v_key !~ '^[a-z_]+[0-9]+$' then 'is no field name: a type and a number such as thing2'
                         when v_chars > 20 then 'at most 20 characters' end
                 end;
-                if v_fault is null and v_text ~ '[\u0001-\u001f\u007f]' then
+                if v_fault is null and v_text ~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]' then
                     v_fault := 'no line breaks or other control characters';
                 end if;
             end if;
@@ -196,7 +219,9 @@ begin
         new.due := least(case when new.held then 'infinity' else greatest(new.send_at, clock_timestamp()) end, new.expire_at);
     end if;
     return new;
-end $$;
+end $$
+$fn$, '<time>', v_time), '<date>', v_date), '<clock>', v_clock), '<ri>', v_ri), '<never>', v_never), '<han>', v_han), '<sign>', v_sign);
+end $do$;
 
 -- Keeps a producer's UPDATE and DELETE away from rows in flight or in doubt (they report 0 rows), turns a DELETE into a
 -- cancel, and gives a rescheduled row its new due time. The row is locked before a BEFORE trigger runs, and the look at

@@ -41,7 +41,7 @@ mod account;
 mod callback;
 mod command;
 mod control;
-mod field;
+pub mod field;
 mod ledger;
 mod quota;
 mod reply;

@@ -11,7 +11,7 @@ pub mod access_token;
 pub mod callback;
 pub mod errcode;
 mod hosts;
-mod message;
+pub mod message;
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -6,7 +6,7 @@
 
 /// What is wrong with a value; the errmsg of 47003 differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// `… is empty`: missing, empty or only white space.
     Empty,
     /// `… invalid`.
@@ -15,10 +15,15 @@ pub(super) enum Fault {
 
 /// Checks `value` by the rule of `key`'s type; `allowed` lists the values of an enumeration, and
 /// an empty list allows any.
-pub(super) fn check(key: &str, value: &str, allowed: &[String]) -> Result<(), Fault> {
+///
+/// # Errors
+///
+/// The value breaks the rule: WeChat would answer 47003.
+pub fn check(key: &str, value: &str, allowed: &[String]) -> Result<(), Fault> {
     let kind = key.trim_end_matches(|c: char| c.is_ascii_digit());
     if value.trim().is_empty() {
-        return if kind == "const" {
+        let may_be_empty = kind == "const" && value.is_empty();
+        return if may_be_empty {
             Ok(())
         } else {
             Err(Fault::Empty)
@@ -105,8 +110,8 @@ fn is_car_number(value: &str) -> bool {
 /// Up to ten characters with Chinese in them, up to twenty without; no digits.
 fn is_name(value: &str) -> bool {
     let limit = if value.chars().any(is_han) { 10 } else { 20 };
-    let fits = |c: char| is_han(c) || c.is_alphabetic() || is_symbol(c);
-    at_most(value, limit) && value.chars().all(fits)
+    let is_digit = |c: char| c.is_ascii_digit() || matches!(c, '０'..='９');
+    at_most(value, limit) && !value.chars().any(is_digit)
 }
 
 /// One point, or two joined by `~`.
@@ -307,6 +312,7 @@ mod tests {
         ("name1", "一二三四五六七八九十一", Err(Fault::Invalid)),
         ("name1", "Alexander Hamilton II", Err(Fault::Invalid)),
         ("name1", "王小明2", Err(Fault::Invalid)),
+        ("name1", "王小明２", Err(Fault::Invalid)),
         ("phrase5", "待取餐", Ok(())),
         ("phrase5", "等待取餐中啊", Err(Fault::Invalid)),
         ("phrase5", "OK", Err(Fault::Invalid)),
@@ -317,6 +323,7 @@ mod tests {
         ("enum_string2", "卧室", Err(Fault::Invalid)),
         ("enum_string2", "", Err(Fault::Empty)),
         ("const1", "", Ok(())),
+        ("const1", "\n", Err(Fault::Empty)),
         ("const1", "卧室", Err(Fault::Invalid)),
         ("short_thing1", "一二三四五六七八九十", Ok(())),
         (

@@ -44,7 +44,12 @@ pub(super) fn body(notification: &Notification) -> Result<Vec<u8>, MessageError>
     Ok(body)
 }
 
-fn write_data(body: &mut Vec<u8>, data: &str) -> Result<(), MessageError> {
+/// Appends the members of `data`, a row's column, as WeChat takes them: every value a string in long form.
+///
+/// # Errors
+///
+/// `data` is no message; `body` is then incomplete.
+pub fn write_data(body: &mut Vec<u8>, data: &str) -> Result<(), MessageError> {
     let fields: Fields<'_> = serde_json::from_str(data).map_err(|_| MessageError::NotAnObject)?;
     for (index, (key, value)) in fields.0.iter().enumerate() {
         if index > 0 {

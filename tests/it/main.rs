@@ -14,6 +14,7 @@ mod kernel;
 mod operate;
 mod operator_queries;
 mod postgres;
+mod random_rows;
 mod readme;
 mod simulate;
 mod tokens;
