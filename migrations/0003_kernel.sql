@@ -305,20 +305,33 @@ begin
     return query select * from wxnotify_lease_locked(p_appid, p_lane, p_worker, p_due, p_id, p_low_lease_id, p_rows, p_secs, p_start);
 end $$;
 
--- Leases of several (app, lane) in one statement. An app that is busy elsewhere is passed over, so there is no lock order to keep.
+-- Leases of several (app, lane) in one statement, up to p_rows of each and, but for the last, p_total in all; lanes behind that one
+-- are not looked at. Each begins at a watermark of its own. An app that is busy elsewhere is passed over, so there is no lock
+-- order to keep.
 create function wxnotify_lease_many(
-    p_appids text[], p_lanes smallint[], p_rows int[], p_worker text, p_secs float8, p_start boolean default false)
+    p_appids text[], p_lanes smallint[], p_dues timestamptz[], p_ids bigint[], p_low_lease_ids bigint[], p_worker text, p_rows int, p_total int,
+    p_secs float8, p_start boolean default false)
 returns table (appid text, lane smallint, leased wxnotify_leased)
 language plpgsql volatile set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-    v_lane record;
+    v_lane  record;
+    v_found int;
+    v_total int := 0;
 begin
     perform wxnotify_need_read_committed();
-    for v_lane in select u.appid, u.lane, u.most from unnest(p_appids, p_lanes, p_rows) u (appid, lane, most) loop
+    if not p_start then
+        perform set_config('synchronous_commit', 'off', true);
+    end if;
+    for v_lane in
+        select u.appid, u.lane, u.due, u.id, u.low from unnest(p_appids, p_lanes, p_dues, p_ids, p_low_lease_ids) u (appid, lane, due, id, low)
+    loop
         if pg_try_advisory_xact_lock(20784, hashtext(v_lane.appid)) then
             return query select v_lane.appid, v_lane.lane, t::wxnotify_leased
-                from wxnotify_lease_locked(v_lane.appid, v_lane.lane, p_worker, '-infinity', 0, 0, v_lane.most, p_secs, p_start) t;
+                from wxnotify_lease_locked(v_lane.appid, v_lane.lane, p_worker, v_lane.due, v_lane.id, v_lane.low, p_rows, p_secs, p_start) t;
+            get diagnostics v_found = row_count;
+            v_total := v_total + v_found;
+            exit when v_total >= p_total;
         end if;
     end loop;
 end $$;
@@ -353,6 +366,20 @@ begin
     where appid = p_appid and lease_id = p_lease_id and worker = p_worker and (p_leased_at is null or leased_at = p_leased_at)
     returning started_at into v_started;
     return v_started;
+end $$;
+
+-- The same for several leases in one commit. Those that are gone are left out of the answer.
+create function wxnotify_start_many(p_appids text[], p_lease_ids bigint[], p_leased_at timestamptz[], p_worker text, p_secs float8)
+returns table (lease_id bigint, started_at timestamptz)
+language plpgsql volatile set search_path from current set enable_seqscan = off set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+begin
+    return query
+        update notification_leases l
+        set started_at = coalesce(l.started_at, clock_timestamp()), expires_at = clock_timestamp() + make_interval(secs => p_secs)
+        from unnest(p_appids, p_lease_ids, p_leased_at) u (appid, lease_id, leased_at)
+        where l.appid = u.appid and l.lease_id = u.lease_id and l.worker = p_worker and l.leased_at = u.leased_at
+        returning l.lease_id, l.started_at;
 end $$;
 
 -- Gives back what was reserved and never started.
@@ -422,6 +449,41 @@ begin
         return v_rest;
     end if;
     return array(select unnest(p_sent_ids || p_ids) intersect select unnest(v_rest));
+end $$;
+
+-- The same for several leases of one worker in one commit: of the flat arrays the first p_sent_counts[1] and p_counts[1] values
+-- belong to the first lease, and so on. All lease rows are locked before any row, since nobody who holds rows waits. Values
+-- that are refused fail the whole call: then settle each lease by itself.
+create function wxnotify_settle_many(
+    p_worker text, p_appids text[], p_lease_ids bigint[], p_closes boolean[], p_sent_counts int[], p_counts int[],
+    p_sent_ids bigint[], p_sent_msgids bigint[], p_ids bigint[], p_verdicts text[], p_delays_secs float8[], p_waiting_for text[],
+    p_errcodes bigint[], p_errmsgs text[], p_rids text[], p_http_statuses smallint[], p_reasons text[], p_response_ms int[], p_credits text[],
+    p_doubt_window_secs float8, p_doubt_age_secs float8) returns table (settled_lease_id bigint, kept_back bigint[])
+language plpgsql volatile set search_path from current set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set jit = off set plan_cache_mode = force_generic_plan as $$
+declare
+    v_sent int := 0;  -- how many values belong to the leases before
+    v_rest int := 0;
+    v_s    int;
+    v_r    int;
+begin
+    perform wxnotify_need_read_committed();
+    perform 1 from unnest(p_appids, p_lease_ids) u (appid, lease_id)
+        join notification_leases l on l.appid = u.appid and l.lease_id = u.lease_id and l.worker = p_worker
+        order by l.appid, l.lease_id for update of l;
+    for v_at in 1 .. cardinality(p_lease_ids) loop
+        v_s := v_sent + p_sent_counts[v_at];
+        v_r := v_rest + p_counts[v_at];
+        settled_lease_id := p_lease_ids[v_at];
+        kept_back := wxnotify_settle(p_appids[v_at], p_lease_ids[v_at], p_worker, p_closes[v_at],
+            p_sent_ids[v_sent + 1 : v_s], p_sent_msgids[v_sent + 1 : v_s], p_ids[v_rest + 1 : v_r], p_verdicts[v_rest + 1 : v_r],
+            p_delays_secs[v_rest + 1 : v_r], p_waiting_for[v_rest + 1 : v_r], p_errcodes[v_rest + 1 : v_r], p_errmsgs[v_rest + 1 : v_r],
+            p_rids[v_rest + 1 : v_r], p_http_statuses[v_rest + 1 : v_r], p_reasons[v_rest + 1 : v_r], p_response_ms[v_rest + 1 : v_r],
+            p_credits[v_rest + 1 : v_r], p_doubt_window_secs, p_doubt_age_secs);
+        return next;
+        v_sent := v_s;
+        v_rest := v_r;
+    end loop;
 end $$;
 
 -- The outcomes that are not plainly sent, of rows of a lease whose row the caller has locked. Returns how many were settled.
@@ -699,12 +761,14 @@ begin
     select array_agg(x.id), array_agg(x.user_key) into v_live, v_busy
     from notification_leases l cross join lateral unnest(l.ids, l.user_keys) x (id, user_key) where l.appid = p_appid;
     select array_agg(t.template_id) into v_paused from wechat_templates t where t.appid = p_appid and t.paused_until > v_now;
+    -- Looked at without a lock: a busy front has nothing to tidy, and locking a thousand rows to learn that is dear. What is to change
+    -- is locked, unless somebody changed it meanwhile; the app lock keeps leases away.
     with front as materialized (
         select p.id, p.due, p.openid, p.template_id, p.expire_at, p.in_doubt_since, p.on_doubt, p.attempts, p.attempts_max,
                hashtext(p.openid) as user_key
         from pending_notifications p
         where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and p.id not in (select unnest(v_live))
-        order by p.due, p.id limit p_rows for update skip locked),
+        order by p.due, p.id limit p_rows),
     judged as materialized (
         select front.*,
             case when expire_at <= v_now then case when in_doubt_since is null then 'expired' else 'unresolved' end
@@ -717,6 +781,12 @@ begin
              where d.appid = p_appid and d.openid = front.openid and d.template_id = front.template_id and d.in_doubt_since is not null
                and d.id <> front.id and (front.in_doubt_since is null or d.id < front.id)) as pair_due
         from front),
+    changing as materialized (
+        select v.* from judged v join pending_notifications p on p.id = v.id
+        where (v.final is not null or v_until is not null or v.template_paused or v.user_busy or v.pair_due is not null or v.turn > 8)
+          and p.due = v.due and p.template_id = v.template_id and p.attempts = v.attempts and p.attempts_max = v.attempts_max
+          and p.expire_at is not distinct from v.expire_at and p.in_doubt_since is not distinct from v.in_doubt_since
+        for update of p skip locked),
     parked as (
         update pending_notifications p
         set waiting_for = case when v_until is not null then 'app' when v.template_paused then 'template' when v.pair_due is not null then 'pair'
@@ -725,13 +795,12 @@ begin
                              when v.template_paused then v_now + interval '10 minutes' * (0.75 + random() / 2)
                              when v.pair_due is not null then v_now + greatest(least(v.pair_due - v_now, interval '1 minute'), interval '1 second')
                              else v_now + least(v.turn, 3000) * interval '200 milliseconds' end, p.expire_at)
-        from judged v
+        from changing v
         where p.id = v.id and v.final is null
-          and (v_until is not null or v.template_paused or v.user_busy or v.pair_due is not null or v.turn > 8)
         returning 1)
-    select (select count(*) from parked), (select array_agg(id) from judged where final is not null),
-           (select array_agg(final) from judged where final is not null),
-           (select array_agg(case when final = 'dead' then 'unknown' end) from judged where final is not null)
+    select (select count(*) from parked), (select array_agg(id) from changing where final is not null),
+           (select array_agg(final) from changing where final is not null),
+           (select array_agg(case when final = 'dead' then 'unknown' end) from changing where final is not null)
     into v_parked, v_ids, v_statuses, v_credits;
     if v_ids is not null then
         v_parked := v_parked + wxnotify_finish(p_appid, v_ids, v_statuses, 'policy', null, p_credits => v_credits);
@@ -832,8 +901,10 @@ comment on function wxnotify_lease_many is 'Leases due rows of several mini-prog
 comment on function wxnotify_fronts is 'The first due time of every mini-program and lane.';
 comment on function wxnotify_ready is 'Mini-programs and lanes with something due.';
 comment on function wxnotify_start is 'The durable record before a lease''s first send.';
+comment on function wxnotify_start_many is 'The durable record before the first sends of several leases.';
 comment on function wxnotify_release is 'Gives back a lease that was never started.';
 comment on function wxnotify_settle is 'Records outcomes of a lease''s rows.';
+comment on function wxnotify_settle_many is 'Records outcomes of several leases'' rows in one commit.';
 comment on function wxnotify_settle_unsent is 'Part of settle: outcomes that are not plainly sent.';
 comment on function wxnotify_rescue is 'Takes over leases whose worker is gone.';
 comment on function wxnotify_weigh is 'Ends doubts by events.';

@@ -51,6 +51,8 @@ declare
     v_now timestamptz;
     v_row wechat_access_tokens;
 begin
+    -- A claim or a token that a crash of the server loses is asked for again: the commit waits for no disk.
+    perform set_config('synchronous_commit', 'off', true);
     insert into wechat_access_tokens as t (appid)
     select p_appid where not exists (select from wechat_access_tokens where appid = p_appid)
     on conflict on constraint wechat_access_tokens_pkey do nothing;
@@ -91,6 +93,7 @@ declare
     v_changed boolean;
     v_refused boolean;
 begin
+    perform set_config('synchronous_commit', 'off', true);
     select t.* into strict v_row from wechat_access_tokens t where t.appid = p_appid for update;
     v_now := clock_timestamp();
     stored := v_row.claim = p_claim;

@@ -47,6 +47,8 @@ struct Maintenance {
     worker: Arc<Worker>,
     blocked: mpsc::UnboundedReceiver<LaneKey>,
     tidied: HashMap<LaneKey, Tidied>,
+    /// When the first row of each overdue lane was due, in milliseconds, at the last look.
+    fronts: HashMap<LaneKey, i64>,
     done: HashMap<&'static str, Instant>,
 }
 
@@ -62,6 +64,7 @@ pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<La
         worker: worker.clone(),
         blocked,
         tidied: HashMap::new(),
+        fronts: HashMap::new(),
         done: HashMap::new(),
     };
     tokio::join!(beat(&worker), async {
@@ -190,19 +193,26 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Tidies lanes that were reported as blocked, and now and then every lane whose front is overdue: rows of unknown
-    /// mini-programs have no worker that would report them.
+    /// Tidies now and then every lane whose front is overdue and stands still: rows of unknown mini-programs have no worker
+    /// that would report them. A front that moves is being leased.
     async fn tidy_overdue(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
+        let before = std::mem::take(&mut self.fronts);
         for front in self.worker.store.fronts().await? {
+            let Some(overdue_secs) = front.due_in_secs.filter(|secs| *secs < -1.0) else {
+                continue;
+            };
             let lane = (front.appid, front.lane);
-            let overdue = front.due_in_secs.is_some_and(|secs| secs < -1.0);
-            if overdue
-                && self
-                    .tidied
-                    .get(&lane)
-                    .is_none_or(|tidied| now - tidied.at >= TIDY_EVERY)
-            {
+            let due_ms = front.at.timestamp_millis() + (overdue_secs * 1e3) as i64;
+            let stands_still = before
+                .get(&lane)
+                .is_some_and(|before| before.abs_diff(due_ms) <= 2);
+            let is_time = self
+                .tidied
+                .get(&lane)
+                .is_none_or(|tidied| now - tidied.at >= TIDY_EVERY);
+            self.fronts.insert(lane.clone(), due_ms);
+            if stands_still && is_time {
                 self.tidy(lane).await?;
             }
         }

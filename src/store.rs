@@ -146,6 +146,30 @@ pub struct LeaseRequest<'a> {
     pub start: bool,
 }
 
+/// One lane of [`Store::lease_many`].
+#[derive(Debug, Clone)]
+pub struct LaneRequest {
+    /// The mini-program.
+    pub appid: String,
+    /// 0, 1 or 2.
+    pub lane: i16,
+    /// Where to begin.
+    pub after: Watermark,
+    /// As in [`LeaseRequest`].
+    pub low_lease_id: i64,
+}
+
+/// Outcomes of one lease for [`Store::settle_many`].
+#[derive(Debug)]
+pub struct SettleRequest {
+    /// The lease.
+    pub lease: LeaseKey,
+    /// What became of some of its rows.
+    pub outcomes: Arc<Vec<Outcome>>,
+    /// No more will come.
+    pub close: bool,
+}
+
 /// One leased batch: rows of one mini-program and lane, one row per user.
 #[derive(Debug)]
 pub struct Lease {
@@ -208,6 +232,28 @@ pub enum Settled {
     KeptBack(Vec<i64>),
     /// The lease is gone: it was rescued, or this was the repeat of a settle that closed it.
     Fenced,
+}
+
+/// Binds outcomes and the policy for doubts to settle's statements, whose last arguments are alike.
+macro_rules! bind_outcomes {
+    ($query:expr, $columns:expr, $doubt:expr) => {
+        $query
+            .bind($columns.sent_ids)
+            .bind($columns.sent_msgids)
+            .bind($columns.ids)
+            .bind($columns.verdicts)
+            .bind($columns.delays_secs)
+            .bind($columns.waiting_for)
+            .bind($columns.errcodes)
+            .bind($columns.errmsgs)
+            .bind($columns.rids)
+            .bind($columns.http_statuses)
+            .bind($columns.reasons)
+            .bind($columns.response_ms)
+            .bind($columns.credits)
+            .bind($doubt.window.as_secs_f64())
+            .bind($doubt.age.as_secs_f64())
+    };
 }
 
 impl Store {
@@ -310,29 +356,44 @@ impl Store {
         self.read("lease", || read_lease(request.appid, &rows, 0, asked_at))
     }
 
-    /// Leases at most `rows` rows from the front of each `(appid, lane)`; busy mini-programs are passed over.
+    /// Leases at most `rows` rows of each lane, one after the other until `total` are leased; busy mini-programs are
+    /// passed over.
     ///
     /// # Errors
     ///
     /// As [`Store::lease`].
     pub async fn lease_many(
         &self,
-        lanes: &[(String, i16)],
+        lanes: &[LaneRequest],
         rows: i32,
+        total: i32,
         worker: &str,
         lease: Duration,
         start: bool,
     ) -> Result<Vec<(String, i16, Leased)>, StoreError> {
         let asked_at = Instant::now();
-        let (appids, numbers): (Vec<&str>, Vec<i16>) = lanes
+        let dues = lanes
             .iter()
-            .map(|(appid, lane)| (appid.as_str(), *lane))
-            .unzip();
+            .map(|lane| lane.after.due.unwrap_or(DateTime::<Utc>::UNIX_EPOCH));
         let query = sqlx::query(include_str!("../sql/lease_many.sql"))
-            .bind(appids)
-            .bind(&numbers)
-            .bind(vec![rows; lanes.len()])
+            .bind(
+                lanes
+                    .iter()
+                    .map(|lane| lane.appid.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(lanes.iter().map(|lane| lane.lane).collect::<Vec<_>>())
+            .bind(dues.collect::<Vec<_>>())
+            .bind(lanes.iter().map(|lane| lane.after.id).collect::<Vec<_>>())
+            .bind(
+                lanes
+                    .iter()
+                    .map(|lane| lane.low_lease_id)
+                    .collect::<Vec<_>>(),
+            )
             .bind(worker)
+            .bind(rows)
+            .bind(total)
             .bind(lease.as_secs_f64())
             .bind(start);
         let rows = self.run("lease_many", query.fetch_all(&self.pool)).await?;
@@ -373,6 +434,40 @@ impl Store {
             .bind(length.as_secs_f64())
             .bind(lease.leased_at);
         self.run("start", query.fetch_one(&self.pool)).await
+    }
+
+    /// As [`Store::start`], for several leases of one worker in one commit. Returns the ids and starts of those that
+    /// are not gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::start`].
+    pub async fn start_many(
+        &self,
+        leases: &[LeaseKey],
+        length: Duration,
+    ) -> Result<Vec<(i64, DateTime<Utc>)>, StoreError> {
+        let Some(first) = leases.first() else {
+            return Ok(Vec::new());
+        };
+        let appids = leases.iter().map(|lease| lease.appid.as_str());
+        let query = sqlx::query_as(include_str!("../sql/start_many.sql"))
+            .bind(appids.collect::<Vec<_>>())
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| lease.lease_id)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| lease.leased_at)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(&first.worker)
+            .bind(length.as_secs_f64());
+        self.run("start_many", query.fetch_all(&self.pool)).await
     }
 
     /// Gives back a lease that was never started. False: it is gone already.
@@ -418,31 +513,71 @@ impl Store {
         close: bool,
         doubt: DoubtPolicy,
     ) -> Result<Settled, StoreError> {
-        let columns = SettleColumns::of(outcomes);
         let asked_at = Instant::now();
         let query = sqlx::query_scalar::<_, Option<Vec<i64>>>(include_str!("../sql/settle.sql"))
             .bind(&lease.appid)
             .bind(lease.lease_id)
             .bind(&lease.worker)
-            .bind(close)
-            .bind(columns.sent_ids)
-            .bind(columns.sent_msgids)
-            .bind(columns.ids)
-            .bind(columns.verdicts)
-            .bind(columns.delays_secs)
-            .bind(columns.waiting_for)
-            .bind(columns.errcodes)
-            .bind(columns.errmsgs)
-            .bind(columns.rids)
-            .bind(columns.http_statuses)
-            .bind(columns.reasons)
-            .bind(columns.response_ms)
-            .bind(columns.credits)
-            .bind(doubt.window.as_secs_f64())
-            .bind(doubt.age.as_secs_f64());
+            .bind(close);
+        let columns = SettleColumns::of(outcomes);
+        let query = bind_outcomes!(query, columns, doubt);
         let kept_back = self.run("settle", query.fetch_one(&self.pool)).await?;
         telemetry::record_settle(outcomes.len(), asked_at.elapsed());
         Ok(kept_back.map_or(Settled::Fenced, Settled::KeptBack))
+    }
+
+    /// As [`Store::settle`], for several leases of one worker in one commit. Answers in the order of `requests`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::settle`]; a data error may be another lease's: settle each by itself then.
+    pub async fn settle_many(
+        &self,
+        requests: &[SettleRequest],
+        doubt: DoubtPolicy,
+    ) -> Result<Vec<Settled>, StoreError> {
+        let Some(first) = requests.first() else {
+            return Ok(Vec::new());
+        };
+        let asked_at = Instant::now();
+        let leases = || requests.iter().map(|request| &request.lease);
+        let mut columns = SettleColumns::default();
+        let (mut sent_counts, mut counts) = (Vec::new(), Vec::new());
+        for request in requests {
+            let before = (columns.sent_ids.len(), columns.ids.len());
+            for outcome in request.outcomes.iter() {
+                columns.push(outcome);
+            }
+            sent_counts.push(i32::try_from(columns.sent_ids.len() - before.0).unwrap_or(i32::MAX));
+            counts.push(i32::try_from(columns.ids.len() - before.1).unwrap_or(i32::MAX));
+        }
+        let rows = columns.sent_ids.len() + columns.ids.len();
+        let query =
+            sqlx::query_as::<_, (i64, Option<Vec<i64>>)>(include_str!("../sql/settle_many.sql"))
+                .bind(&first.lease.worker)
+                .bind(
+                    leases()
+                        .map(|lease| lease.appid.as_str())
+                        .collect::<Vec<_>>(),
+                )
+                .bind(leases().map(|lease| lease.lease_id).collect::<Vec<_>>())
+                .bind(
+                    requests
+                        .iter()
+                        .map(|request| request.close)
+                        .collect::<Vec<_>>(),
+                )
+                .bind(sent_counts)
+                .bind(counts);
+        let query = bind_outcomes!(query, columns, doubt);
+        let answers = self.run("settle_many", query.fetch_all(&self.pool)).await?;
+        telemetry::record_settle(rows, asked_at.elapsed());
+        let settled =
+            |kept_back: Option<Vec<i64>>| kept_back.map_or(Settled::Fenced, Settled::KeptBack);
+        Ok(answers
+            .into_iter()
+            .map(|(_, kept_back)| settled(kept_back))
+            .collect())
     }
 
     /// Turns what dead workers left behind into due rows or doubts. Returns how many rows are in doubt now because of it.

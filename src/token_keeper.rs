@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures::StreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -190,6 +191,25 @@ impl TokenKeeper {
             Some(cached) if cached.expires_at > Instant::now() + LIFE_MIN => Ok(cached.token),
             _ => self.obtain(app, None, LIFE_MIN, wait).await,
         }
+    }
+
+    /// Gets the tokens of mini-programs whose rows are about to be sent, a few at a time, so that the sends need not wait
+    /// for them. A failure is met again by who needs the token.
+    pub fn warm(&self, appids: impl IntoIterator<Item = String>) {
+        const AT_ONCE: usize = 4;
+        let cold = |appid: &String| self.app(appid).is_ok_and(|app| app.cached().is_none());
+        let appids: Vec<String> = appids.into_iter().filter(cold).collect();
+        if appids.is_empty() {
+            return;
+        }
+        let (tokens, wait) = (self.clone(), self.keeper.claim_for());
+        tokio::spawn(async move {
+            futures::stream::iter(appids)
+                .for_each_concurrent(AT_ONCE, async |appid| {
+                    let _ = tokens.token(&appid, wait).await;
+                })
+                .await;
+        });
     }
 
     /// The token that replaces `failed`, which WeChat refused. However many ask, it is replaced once.

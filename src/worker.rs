@@ -117,6 +117,8 @@ pub(crate) struct Worker {
     pub(crate) workers_alive: AtomicI64,
     /// At most this many settles at once, so that leases always get a connection.
     settle_permits: Semaphore,
+    /// Settles of few rows that wait for each other.
+    small_settles: settling::SmallSettles,
 }
 
 /// The settings the tasks need.
@@ -386,6 +388,7 @@ async fn enlist(
         blocked,
         workers_alive: AtomicI64::new(1),
         settle_permits: Semaphore::new(settles),
+        small_settles: settling::SmallSettles::default(),
         store,
     };
     worker.refresh_apps().await?;

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::waking::Bell;
 use super::{Worker, lock};
 use crate::retry::Reconnect;
-use crate::store::{Lease, LeaseRequest, Leased, SendingApp, StoreError, Watermark};
+use crate::store::{LaneRequest, Lease, LeaseRequest, Leased, SendingApp, StoreError, Watermark};
 use crate::telemetry;
 
 /// A pick looks this far behind its watermark.
@@ -40,8 +40,12 @@ const AHEAD_MAX: usize = 1024;
 const UNSETTLED_MAX: usize = 4096;
 /// A lane without rate left rests this long.
 const RATE_REST: Duration = Duration::from_millis(100);
-/// Above this many lanes with due rows one statement leases from several.
+/// Above this many lanes with due rows one statement leases from several: from so many that a turn of them all lasts about
+/// this long, from each so many rows at least, and from so many lanes at most.
 const LANES_ONE_BY_ONE: usize = 4;
+const TURN_LASTS: Duration = Duration::from_secs(1);
+const LANE_ROWS_MIN: usize = 8;
+const LANES_MAX: usize = 64;
 /// Of ten picks of a mini-program one goes to its bulk lane first.
 const BULK_TURN: u32 = 10;
 
@@ -79,7 +83,7 @@ struct Clock {
 
 struct Leaser {
     worker: Arc<Worker>,
-    leases: mpsc::Sender<Lease>,
+    leases: mpsc::Sender<Vec<Lease>>,
     lanes: BTreeMap<(String, i16), Lane>,
     apps: HashMap<String, App>,
     /// The mini-program of the last pick: the next pick begins behind it.
@@ -112,7 +116,7 @@ struct Speed {
 /// Leases until the worker is told to stop, or, when asked to end at empty, until nothing is due.
 pub(super) async fn lease_until_stopped(
     worker: Arc<Worker>,
-    leases: mpsc::Sender<Lease>,
+    leases: mpsc::Sender<Vec<Lease>>,
     bell: Bell,
 ) {
     let now = Instant::now();
@@ -257,13 +261,21 @@ impl Leaser {
         true
     }
 
-    /// The rows a lease should have: as many as last [`BATCH_LASTS`], shared by the lanes that have something.
-    fn rows_wanted(&self, lanes: usize) -> usize {
+    /// The rows a statement should lease: as many as last [`BATCH_LASTS`].
+    fn rows_wanted(&self) -> usize {
         let lasting = (self.speed.per_second * BATCH_LASTS.as_secs_f64()) as usize;
-        let batch = lasting
+        lasting
             .max(self.worker.options.concurrency)
-            .min(LEASE_ROWS_MAX);
-        (batch / lanes.max(1)).clamp(8.min(batch), LEASE_ROWS_MAX)
+            .min(LEASE_ROWS_MAX)
+    }
+
+    /// The rows of one of so many lanes: a few of each make them share the slots, many of each make leases cheap.
+    fn rows_of_lane(&self, lanes: usize) -> usize {
+        let batch = self.rows_wanted();
+        let share = self.speed.per_second * TURN_LASTS.as_secs_f64() / lanes.max(1) as f64;
+        (share as usize)
+            .max(batch / lanes.max(1))
+            .clamp(LANE_ROWS_MIN.min(batch), batch)
     }
 
     /// The lanes to lease from now: one, or several when many are hot. Mini-programs take turns.
@@ -284,10 +296,9 @@ impl Leaser {
             .map(|(appid, numbers)| (appid.to_owned(), numbers))
             .collect();
         let count = if turns.len() > LANES_ONE_BY_ONE {
-            (self.worker.options.concurrency * 2 / self.rows_wanted(turns.len()).max(1))
-                .clamp(1, turns.len())
+            LANES_MAX
         } else {
-            turns.len().min(1)
+            1
         };
         let mut lanes = Vec::with_capacity(count);
         for (appid, numbers) in turns.into_iter().take(count) {
@@ -310,7 +321,7 @@ impl Leaser {
     /// Leases one batch from one lane and updates what is remembered of it.
     async fn lease_from(&mut self, appid: &str, number: i16) -> Result<(), StoreError> {
         let hot_apps = self.lanes.values().filter(|lane| lane.hot).count();
-        let mut rows = self.rows_wanted(hot_apps);
+        let mut rows = self.rows_of_lane(hot_apps);
         if self.has_rate(appid) {
             rows = rows.min(self.granted(appid, rows).await?);
             if rows == 0 {
@@ -320,11 +331,7 @@ impl Leaser {
         }
         let sweep = self.may_sweep(appid, number);
         let asked_at = Instant::now();
-        let after = if sweep {
-            Watermark::START
-        } else {
-            self.pick_from(appid, number)
-        };
+        let after = self.begin_at(appid, number);
         let worker = self.worker.clone();
         let request = LeaseRequest {
             appid,
@@ -351,7 +358,8 @@ impl Leaser {
             }
         }
         self.lease_took = took;
-        self.take(leased, appid, number, took).await;
+        let lease = self.remember(leased, appid, number, took);
+        self.pass_on(lease.into_iter().collect()).await;
         Ok(())
     }
 
@@ -364,21 +372,32 @@ impl Leaser {
         for (appid, number) in limited {
             self.lease_from(&appid, number).await?;
         }
-        if free.is_empty() {
+        let total = self.rows_wanted();
+        let hot = self.lanes.values().filter(|lane| lane.hot).count();
+        let rows = self.rows_of_lane(hot);
+        let requests: Vec<LaneRequest> = free
+            .iter()
+            .map(|(appid, number)| LaneRequest {
+                appid: appid.clone(),
+                lane: *number,
+                after: self.begin_at(appid, *number),
+                low_lease_id: self.apps.get(appid).map_or(0, |app| app.low_lease_id),
+            })
+            .collect();
+        if requests.is_empty() {
             return Ok(());
         }
-        let rows = self.rows_wanted(free.len());
-        let start = self.has_free_slots(rows * free.len());
+        let start = self.has_free_slots(total);
         let asked_at = Instant::now();
         let worker = self.worker.clone();
-        let lease = worker.options.lease;
         let many = worker
             .store
             .lease_many(
-                &free,
+                &requests,
                 i32::try_from(rows).unwrap_or(1),
+                i32::try_from(total).unwrap_or(1),
                 &worker.id,
-                lease,
+                worker.options.lease,
                 start,
             )
             .await?;
@@ -386,11 +405,21 @@ impl Leaser {
         let took = asked_at.elapsed();
         let found = many.iter().filter_map(|(_, _, leased)| leased.lease_id());
         lock(&worker.known).extend(found);
-        for (appid, number) in &free {
-            if let Some(lane) = self.lanes.get_mut(&(appid.clone(), *number)) {
-                lane.found_nothing(true, self.clock);
+        self.lease_took = took;
+        let visited = lanes_visited(&requests, &many, total);
+        for request in &requests[..visited] {
+            if let Some(lane) = self.lanes.get_mut(&(request.appid.clone(), request.lane)) {
+                let sweep = request.after == Watermark::START;
+                if sweep {
+                    lane.swept_at = Some(asked_at);
+                    lane.sweep_took = took / u32::try_from(visited).unwrap_or(1);
+                }
+                lane.found_nothing(sweep, self.clock);
             }
         }
+        // The next turn begins where this one ended.
+        self.last_app.clone_from(&requests[visited - 1].appid);
+        let mut leases = Vec::with_capacity(many.len());
         for (appid, number, leased) in many {
             if let Some(lane) = self.lanes.get_mut(&(appid.clone(), number)) {
                 lane.hot = match &leased {
@@ -400,20 +429,36 @@ impl Leaser {
                 };
                 lane.nothing_at = None;
             }
-            self.take(leased, &appid, number, took).await;
+            leases.extend(self.remember(leased, &appid, number, took));
         }
+        let appids = leases.iter().map(|lease| lease.appid.clone());
+        worker.tokens.warm(appids);
+        self.pass_on(leases).await;
         Ok(())
     }
 
-    /// Remembers a batch's place and passes it on.
-    async fn take(&mut self, leased: Leased, appid: &str, number: i16, took: Duration) {
+    /// Passes leases on to the opener, which ends only after us.
+    async fn pass_on(&self, leases: Vec<Lease>) {
+        if !leases.is_empty() {
+            let _ = self.leases.send(leases).await;
+        }
+    }
+
+    /// Remembers a batch's place.
+    fn remember(
+        &mut self,
+        leased: Leased,
+        appid: &str,
+        number: i16,
+        took: Duration,
+    ) -> Option<Lease> {
         let Leased::Batch {
             lease,
             watermark,
             low_lease_id,
         } = leased
         else {
-            return;
+            return None;
         };
         self.clock = Some(Clock {
             at: lease.leased_at,
@@ -446,8 +491,7 @@ impl Leaser {
             "Leased {} rows of {appid}",
             lease.rows.len()
         );
-        // The opener ends only after us.
-        let _ = self.leases.send(lease).await;
+        Some(lease)
     }
 
     /// Whether `rows` more could be begun at once: then their lease is started with the same statement.
@@ -485,6 +529,15 @@ impl Leaser {
             if owner == appid {
                 lane.rests_until = Instant::now() + rest;
             }
+        }
+    }
+
+    /// Where the next pick begins: at the front when a sweep is due.
+    fn begin_at(&self, appid: &str, number: i16) -> Watermark {
+        if self.may_sweep(appid, number) {
+            Watermark::START
+        } else {
+            self.pick_from(appid, number)
         }
     }
 
@@ -604,6 +657,22 @@ impl Leaser {
             .map_or(poll, |next| next.min(poll))
             .max(Duration::from_millis(1))
     }
+}
+
+/// How many of the lanes asked for were looked at: none behind the one that made `total` rows.
+fn lanes_visited(requests: &[LaneRequest], found: &[(String, i16, Leased)], total: usize) -> usize {
+    let rows = found.iter().map(|(_, _, leased)| match leased {
+        Leased::Batch { lease, .. } => lease.rows.len(),
+        Leased::Cleared => 1,
+        Leased::Nothing => 0,
+    });
+    let Some((appid, lane, _)) = found.last().filter(|_| rows.sum::<usize>() >= total) else {
+        return requests.len();
+    };
+    requests
+        .iter()
+        .position(|request| request.appid == *appid && request.lane == *lane)
+        .map_or(requests.len(), |last| last + 1)
 }
 
 impl Lane {

@@ -1,5 +1,6 @@
 //! Sending: a batch is started durably, then its rows go to the slots, one attempt each.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -125,23 +126,54 @@ fn key(worker: &Worker, lease: &Lease) -> LeaseKey {
 /// While it is full the next batch waits unstarted, so that a crash leaves no doubt about it.
 pub(super) async fn open_batches(
     worker: Arc<Worker>,
-    mut leased: mpsc::Receiver<Lease>,
+    mut leased: mpsc::Receiver<Vec<Lease>>,
     rows: Sender<Work>,
 ) {
-    while let Some(lease) = leased.recv().await {
-        let count = lease.rows.len();
-        if let Some(batch) = start(&worker, &lease).await {
-            tokio::spawn(settling::settle_batch(worker.clone(), batch.clone()));
-            for row in lease.rows {
-                hand_over(&worker, &batch, &rows, row).await;
-            }
-        } else {
-            lock(&worker.known).remove(&lease.lease_id);
-            worker.tally.waiting.fetch_sub(count, Ordering::Relaxed);
-            worker.tally.unsettled.fetch_sub(count, Ordering::Relaxed);
-            worker.tally.batches.fetch_sub(1, Ordering::Relaxed);
-            worker.tally.changed.notify_one();
+    while let Some(mut leases) = leased.recv().await {
+        start_together(&worker, &mut leases).await;
+        for lease in leases {
+            open(&worker, lease, &rows).await;
         }
+    }
+}
+
+async fn open(worker: &Arc<Worker>, lease: Lease, rows: &Sender<Work>) {
+    let count = lease.rows.len();
+    if let Some(batch) = start(worker, &lease).await {
+        tokio::spawn(settling::settle_batch(worker.clone(), batch.clone()));
+        for row in lease.rows {
+            hand_over(worker, &batch, rows, row).await;
+        }
+    } else {
+        lock(&worker.known).remove(&lease.lease_id);
+        worker.tally.waiting.fetch_sub(count, Ordering::Relaxed);
+        worker.tally.unsettled.fetch_sub(count, Ordering::Relaxed);
+        worker.tally.batches.fetch_sub(1, Ordering::Relaxed);
+        worker.tally.changed.notify_one();
+    }
+}
+
+/// Starts small leases that came together with one commit. One that is gone, or had no clear answer, is asked for by itself.
+async fn start_together(worker: &Worker, leases: &mut [Lease]) {
+    let is_open = |lease: &Lease| lease.started_at.is_none() && !worker.is_paused(&lease.appid);
+    let keys: Vec<LeaseKey> = leases
+        .iter()
+        .filter(|lease| is_open(lease))
+        .map(|lease| key(worker, lease))
+        .collect();
+    if keys.len() < 2 || worker.stop.is_cancelled() {
+        return;
+    }
+    match worker.store.start_many(&keys, worker.options.lease).await {
+        Ok(started) => {
+            let started: HashMap<i64, DateTime<Utc>> = started.into_iter().collect();
+            for lease in leases {
+                lease.started_at = lease
+                    .started_at
+                    .or_else(|| started.get(&lease.lease_id).copied());
+            }
+        }
+        Err(error) => debug!("Leases are started one by one: {error}"),
     }
 }
 

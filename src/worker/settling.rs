@@ -1,22 +1,43 @@
 //! Settling: a batch's outcomes are written many at a time, again and again until the database has them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tracing::{debug, error, warn};
 
 use super::sending::Batch;
 use super::{Worker, lock};
 use crate::notification::{Outcome, Verdict};
 use crate::retry::Reconnect;
-use crate::store::{Settled, StoreError};
+use crate::store::{SettleRequest, Settled, StoreError};
 use crate::telemetry;
 
 /// Outcomes wait at most this long for others of their batch.
 const GATHER: Duration = Duration::from_millis(100);
 /// A row that somebody else holds is settled again after this long.
 const KEPT_BACK_WAIT: Duration = Duration::from_millis(100);
+
+/// Settles of fewer rows than this share a statement and its commit with others that wait: with many mini-programs, batches
+/// are small and many.
+const SMALL_ROWS: usize = 64;
+/// At most so many settles share a statement.
+const TOGETHER_MAX: usize = 64;
+
+/// Small settles: while one statement is under way those that come meanwhile wait, and the next takes them all.
+#[derive(Debug, Default)]
+pub(super) struct SmallSettles {
+    waiting: Mutex<Vec<SmallSettle>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// One of them, and where its answer goes.
+#[derive(Debug)]
+struct SmallSettle {
+    request: SettleRequest,
+    answer: oneshot::Sender<Result<Settled, Arc<StoreError>>>,
+}
 
 /// What became of a heap of outcomes.
 enum Heap {
@@ -36,7 +57,7 @@ pub(super) async fn settle_batch(worker: Arc<Worker>, batch: Arc<Batch>) {
         let (outcomes, close) = gather(&worker, &batch, again).await;
         again = false;
         let count = outcomes.len();
-        let kept_back = match settle_persistently(&worker, &batch, outcomes, close).await {
+        let kept_back = match settle_persistently(&worker, &batch, outcomes, close, false).await {
             Heap::Written => 0,
             Heap::KeptBack(outcomes) => {
                 let kept_back = outcomes.len();
@@ -102,22 +123,23 @@ async fn renew(worker: &Worker, batch: &Batch) {
 }
 
 /// Settles until the database has the outcomes: while it is away they are kept here. After the drain's deadline one more
-/// try is made.
+/// try is made. `alone`: not in one statement with others, which may hold what the database refuses.
 async fn settle_persistently(
     worker: &Worker,
     batch: &Batch,
-    mut outcomes: Vec<Outcome>,
+    outcomes: Vec<Outcome>,
     close: bool,
+    mut alone: bool,
 ) -> Heap {
     let mut waits = Reconnect::new();
+    let outcomes = Arc::new(outcomes);
     loop {
-        let permit = worker.settle_permits.acquire().await;
         let last_try = worker.abort.is_cancelled();
-        let settled = worker
-            .store
-            .settle(&batch.key, &outcomes, close, worker.options.doubt)
-            .await;
-        drop(permit);
+        let settled = if alone || outcomes.len() >= SMALL_ROWS {
+            settle_alone(worker, batch, &outcomes, close).await
+        } else {
+            settle_with_others(worker, batch, &outcomes, close).await
+        };
         let error = match settled {
             Ok(Settled::KeptBack(ids)) => {
                 worker.health.database_ok();
@@ -131,8 +153,9 @@ async fn settle_persistently(
                 if last_try {
                     return Heap::Lost;
                 }
-                outcomes.retain(|outcome| ids.contains(&outcome.notification_id));
-                return Heap::KeptBack(outcomes);
+                let mut kept_back = Arc::unwrap_or_clone(outcomes);
+                kept_back.retain(|outcome| ids.contains(&outcome.notification_id));
+                return Heap::KeptBack(kept_back);
             }
             Ok(Settled::Fenced) => {
                 batch.lost();
@@ -140,7 +163,12 @@ async fn settle_persistently(
                 return Heap::Written;
             }
             Err(error) if error.is_data_error() => {
-                return settle_apart(worker, batch, outcomes, close, &error).await;
+                if alone || outcomes.len() >= SMALL_ROWS {
+                    let outcomes = Arc::unwrap_or_clone(outcomes);
+                    return settle_apart(worker, batch, outcomes, close, &error).await;
+                }
+                alone = true;
+                continue;
             }
             Err(error) => error,
         };
@@ -163,6 +191,84 @@ async fn settle_persistently(
     }
 }
 
+async fn settle_alone(
+    worker: &Worker,
+    batch: &Batch,
+    outcomes: &[Outcome],
+    close: bool,
+) -> Result<Settled, Arc<StoreError>> {
+    let _permit = worker.settle_permits.acquire().await;
+    let settled = worker
+        .store
+        .settle(&batch.key, outcomes, close, worker.options.doubt);
+    settled.await.map_err(Arc::new)
+}
+
+/// Waits for the statement under way, then whoever has the turn settles for all who wait.
+async fn settle_with_others(
+    worker: &Worker,
+    batch: &Batch,
+    outcomes: &Arc<Vec<Outcome>>,
+    close: bool,
+) -> Result<Settled, Arc<StoreError>> {
+    let small = &worker.small_settles;
+    let (answer, mut answered) = oneshot::channel();
+    let request = SettleRequest {
+        lease: batch.key.clone(),
+        outcomes: outcomes.clone(),
+        close,
+    };
+    lock(&small.waiting).push(SmallSettle { request, answer });
+    loop {
+        let turn = tokio::select! {
+            biased;
+            settled = &mut answered => match settled {
+                Ok(settled) => return settled,
+                // Whoever had taken it on is gone.
+                Err(_) => return settle_alone(worker, batch, outcomes, close).await,
+            },
+            turn = small.turn.lock() => turn,
+        };
+        let heap: Vec<SmallSettle> = {
+            let mut waiting = lock(&small.waiting);
+            let count = waiting.len().min(TOGETHER_MAX);
+            waiting.drain(..count).collect()
+        };
+        settle_heap(worker, heap).await;
+        drop(turn);
+    }
+}
+
+async fn settle_heap(worker: &Worker, heap: Vec<SmallSettle>) {
+    let _permit = worker.settle_permits.acquire().await;
+    let (requests, answers): (Vec<_>, Vec<_>) = heap
+        .into_iter()
+        .map(|small| (small.request, small.answer))
+        .unzip();
+    let doubt = worker.options.doubt;
+    let settled = if let [one] = requests.as_slice() {
+        let settled = worker
+            .store
+            .settle(&one.lease, &one.outcomes, one.close, doubt);
+        settled.await.map(|settled| vec![settled])
+    } else {
+        worker.store.settle_many(&requests, doubt).await
+    };
+    match settled {
+        Ok(settled) => {
+            for (answer, settled) in answers.into_iter().zip(settled) {
+                let _ = answer.send(Ok(settled));
+            }
+        }
+        Err(error) => {
+            let error = Arc::new(error);
+            for answer in answers {
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
 /// One bad outcome must not poison the others: they are settled in halves, and a single one that is refused is settled
 /// without its texts. What even then is refused stays with the lease and ends in doubt.
 async fn settle_apart(
@@ -174,8 +280,8 @@ async fn settle_apart(
 ) -> Heap {
     if outcomes.len() > 1 {
         let second = outcomes.split_off(outcomes.len() / 2);
-        let first = Box::pin(settle_persistently(worker, batch, outcomes, false)).await;
-        let second = Box::pin(settle_persistently(worker, batch, second, close)).await;
+        let first = Box::pin(settle_persistently(worker, batch, outcomes, false, true)).await;
+        let second = Box::pin(settle_persistently(worker, batch, second, close, true)).await;
         return match (first, second) {
             (Heap::KeptBack(mut first), Heap::KeptBack(second)) => {
                 first.extend(second);
@@ -205,7 +311,8 @@ async fn settle_apart(
     outcome.errmsg = None;
     outcome.rid = None;
     outcome.reason = Some(REFUSED.to_owned());
-    Box::pin(settle_persistently(worker, batch, vec![outcome], close)).await
+    let last = settle_persistently(worker, batch, vec![outcome], close, true);
+    Box::pin(last).await
 }
 
 /// What stands in for texts the database refused.

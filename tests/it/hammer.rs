@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::kernel::mutants::{self, Mutant};
-use crate::kernel::{Lease, Outcome, Queue, run, settle};
+use crate::kernel::{Lease, Outcome, Queue, run, settle, settle_together};
 use truth::{Ended, Send, Told, Truth};
 
 const APPS: [&str; 2] = ["wxapp-one", "wxapp-two"];
@@ -405,7 +405,12 @@ struct Worker {
     dice: StdRng,
     number: usize,
     epoch: u32,
+    /// Delivered and not settled yet: what is in hand is settled together.
+    in_hand: Vec<Delivered>,
 }
+
+/// A lease, when it was started, and what the worker believes of its rows.
+type Delivered = (Lease, Option<DateTime<Utc>>, Vec<Outcome>);
 
 impl Worker {
     fn name(&self) -> String {
@@ -425,15 +430,23 @@ impl Worker {
             let start_at_once = self.dice.random_bool(0.3);
             let rows = self.lease(lane, &mut watermarks[lane], start_at_once).await;
             if rows.is_empty() {
+                self.settle_in_hand().await;
                 pause(&mut self.dice, 10).await;
             } else if self.fault(1.5) {
                 // It vanished with a lease reserved or, if started at once, with nothing sent.
-                self.epoch += 1;
+                self.vanish();
             } else {
                 self.deliver(APPS[lane % 2], rows, requested_at, start_at_once)
                     .await;
             }
         }
+        self.settle_in_hand().await;
+    }
+
+    /// Another worker comes in its place; what it had in hand is lost.
+    fn vanish(&mut self) {
+        self.epoch += 1;
+        self.in_hand.clear();
     }
 
     async fn lease(&mut self, lane: usize, watermark: &mut Watermark, start: bool) -> Vec<Leased> {
@@ -503,7 +516,7 @@ impl Worker {
         };
         let outcomes = self.send_all(&lease, &rows, requested_at, stops_after);
         if stops_after <= rows.len() {
-            self.epoch += 1;
+            self.vanish();
             return;
         }
         pause(&mut self.dice, 20).await;
@@ -522,7 +535,35 @@ impl Worker {
         {
             send.until = send.until.min(given_back);
         }
-        self.settle_all(&lease, started_at, outcomes).await;
+        self.in_hand.push((lease, started_at, outcomes));
+        if self.dice.random_bool(0.6) {
+            self.settle_in_hand().await;
+        }
+    }
+
+    /// Settles what is in hand: one lease by itself, several in one call and then what it left.
+    async fn settle_in_hand(&mut self) {
+        let mut delivered = std::mem::take(&mut self.in_hand);
+        if delivered.len() > 1 {
+            let settles: Vec<_> = delivered
+                .iter()
+                .map(|(lease, _, outcomes)| (lease.clone(), outcomes.clone()))
+                .collect();
+            let answers = settle_together(&mut self.session, &settles).await.unwrap();
+            for ((lease, started_at, outcomes), answer) in delivered.iter_mut().zip(answers) {
+                match answer {
+                    Some(rest) => outcomes.retain(|outcome| rest.contains(&outcome.id)),
+                    None => {
+                        self.offer_late(lease, *started_at, outcomes).await;
+                        outcomes.clear();
+                    }
+                }
+            }
+            delivered.retain(|(_, _, outcomes)| !outcomes.is_empty());
+        }
+        for (lease, started_at, outcomes) in delivered {
+            self.settle_all(&lease, started_at, outcomes).await;
+        }
     }
 
     /// Sends the rows of a lease, up to `stops_after` of them, and returns what the worker believes of each.
@@ -612,7 +653,7 @@ impl Worker {
                 .unwrap();
             if self.fault(5.0) {
                 // It vanished between the two halves.
-                self.epoch += 1;
+                self.vanish();
                 return;
             }
             // Saying it again must not hurt: the second settle repeats the first one's outcomes.
@@ -692,6 +733,7 @@ async fn hammer(seed: u64, span: Duration, mutant: Option<&Mutant>) -> Arc<Stage
             dice: dice(),
             number,
             epoch: 1,
+            in_hand: Vec::new(),
         };
         actors.spawn(worker.work());
     }
@@ -734,6 +776,7 @@ async fn run_dry(stage: &Arc<Stage>, dice: StdRng) {
         dice,
         number: 99,
         epoch: 1,
+        in_hand: Vec::new(),
     };
     for round in 0..500 {
         queue.expire_leases().await;

@@ -489,3 +489,59 @@ pub async fn settle(
     .fetch_one(executor)
     .await
 }
+
+/// Settles several leases of one worker in one call and closes them; answers as [`settle`] does, in their order.
+pub async fn settle_together(
+    executor: impl PgExecutor<'_>,
+    settles: &[(Lease, Vec<Outcome>)],
+) -> sqlx::Result<Vec<Option<Vec<i64>>>> {
+    let of = |is_sent: bool| {
+        settles.iter().flat_map(move |(_, outcomes)| {
+            outcomes
+                .iter()
+                .filter(move |o| (o.verdict == "sent") == is_sent)
+        })
+    };
+    let counts = |is_sent: bool| {
+        let count = |outcomes: &[Outcome]| {
+            outcomes
+                .iter()
+                .filter(|o| (o.verdict == "sent") == is_sent)
+                .count()
+        };
+        let counts = settles
+            .iter()
+            .map(|(_, outcomes)| i32::try_from(count(outcomes)).unwrap());
+        counts.collect::<Vec<_>>()
+    };
+    let unsent = || of(false);
+    let answers: Vec<(i64, Option<Vec<i64>>)> = sqlx::query_as(
+        "select settled_lease_id, kept_back from wxnotify_settle_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+             array_fill(null::text, array[$18]), array_fill(null::smallint, array[$18]), array_fill(null::text, array[$18]),
+             array_fill(null::int, array[$18]), $15, $16, $17)",
+    )
+    .bind(&settles[0].0.worker)
+    .bind(settles.iter().map(|(lease, _)| lease.appid.as_str()).collect::<Vec<_>>())
+    .bind(settles.iter().map(|(lease, _)| lease.lease_id).collect::<Vec<_>>())
+    .bind(vec![true; settles.len()])
+    .bind(counts(true))
+    .bind(counts(false))
+    .bind(of(true).map(|o| o.id).collect::<Vec<_>>())
+    .bind(of(true).map(|o| o.msgid).collect::<Vec<_>>())
+    .bind(unsent().map(|o| o.id).collect::<Vec<_>>())
+    .bind(unsent().map(|o| o.verdict).collect::<Vec<_>>())
+    .bind(unsent().map(|o| o.delay_secs).collect::<Vec<_>>())
+    .bind(unsent().map(|o| o.waiting_for).collect::<Vec<_>>())
+    .bind(unsent().map(|o| o.errcode).collect::<Vec<_>>())
+    .bind(unsent().map(|o| o.errmsg.clone()).collect::<Vec<_>>())
+    .bind(unsent().map(|o| o.credit).collect::<Vec<_>>())
+    .bind(DOUBT_WINDOW_SECS)
+    .bind(DOUBT_AGE_SECS)
+    .bind(i32::try_from(unsent().count()).unwrap())
+    .fetch_all(executor)
+    .await?;
+    Ok(answers
+        .into_iter()
+        .map(|(_, kept_back)| kept_back)
+        .collect())
+}

@@ -187,8 +187,10 @@ async fn every_verb_of_the_kernel_refuses_other_isolation_levels() {
     let calls = [
         format!("select wxnotify_lease('{APP}', 1::smallint, 'w', '-infinity', 0, 0, 9, 30)"),
         format!(
-            "select wxnotify_lease_many(array['{APP}'], array[1::smallint], array[9], 'w', 30)"
+            "select wxnotify_lease_many(array['{APP}'], array[1::smallint], array['-infinity'::timestamptz], array[0], array[0], 'w', 9, 9, 30)"
         ),
+        "select wxnotify_settle_many('w', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 1, 1)"
+            .to_owned(),
         format!(
             "select wxnotify_settle('{APP}', 1, 'w', true, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', 1, 1)"
         ),
@@ -390,24 +392,47 @@ async fn several_lanes_are_leased_in_one_call_and_a_busy_mini_program_is_passed_
     run(&mut other, "begin").await;
     run(&mut other, "select wxnotify_lock_app('wxapp-two')").await;
 
-    let statement =
-        "select appid, lane, (leased).id from wxnotify_lease_many($1, $2, $3, 'one', 30)";
     let mut session = queue.session().await;
-    let leased: Vec<(String, i16, i64)> = sqlx::query_as(statement)
-        .bind(["wxapp-two", APP, APP])
-        .bind([1_i16, 0, 1])
-        .bind([9, 9, 9])
-        .fetch_all(&mut session)
-        .await
-        .unwrap();
-
+    let lanes = [("wxapp-two", 1), (APP, 0), (APP, 1)];
     assert_eq!(
-        leased
-            .iter()
-            .map(|row| (row.0.as_str(), row.1))
-            .collect::<Vec<_>>(),
-        [(APP, 0), (APP, 1)]
+        lease_many(&mut session, &lanes, 9).await,
+        [(APP.to_owned(), 0), (APP.to_owned(), 1)]
     );
+    assert_eq!(queue.leases().await, 2);
+}
+
+/// Leases up to 9 rows of each lane and about `total` in all; returns the lane of each leased row.
+async fn lease_many(
+    session: &mut sqlx::PgConnection,
+    lanes: &[(&str, i16)],
+    total: i32,
+) -> Vec<(String, i16)> {
+    let (appids, numbers): (Vec<&str>, Vec<i16>) = lanes.iter().copied().unzip();
+    sqlx::query_as(
+        "select appid, lane from wxnotify_lease_many($1, $2, array_fill('-infinity'::timestamptz, array[$3]), array_fill(0::bigint, array[$3]),
+             array_fill(0::bigint, array[$3]), 'one', 9, $4, 30)",
+    )
+    .bind(appids)
+    .bind(numbers)
+    .bind(i32::try_from(lanes.len()).unwrap())
+    .bind(total)
+    .fetch_all(session)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_call_for_several_lanes_ends_behind_the_lane_that_makes_the_total() {
+    let queue = Queue::new().await;
+    for lane in 0..3 {
+        let row = |n| json!({"lane": lane, "openid": format!("user-{lane}-{n}")});
+        queue.enqueue_all((0..2).map(row)).await;
+    }
+    let mut session = queue.session().await;
+    let lanes = [(APP, 0), (APP, 1), (APP, 2)];
+    let leased = lease_many(&mut session, &lanes, 3).await;
+    let lanes: Vec<i16> = leased.iter().map(|(_, lane)| *lane).collect();
+    assert_eq!(lanes, [0, 0, 1, 1]);
     assert_eq!(queue.leases().await, 2);
 }
 

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{Outcome, Queue, backend, in_secs, insert, run, settle, start};
+use super::{
+    Lease, Outcome, Queue, backend, in_secs, insert, lease, run, settle, settle_together, start,
+};
 
 async fn three_users(queue: &Queue) -> Vec<i64> {
     queue
@@ -511,4 +513,91 @@ async fn released_leases_give_their_rows_back_and_started_ones_do_not() {
     assert!(!release(&started).await);
     insert(queue.pool(), json!({})).await.unwrap();
     assert!(queue.lease("two").await.is_none());
+}
+
+/// Two users' rows, each leased apart and started by one worker.
+async fn two_leases(queue: &Queue) -> [Lease; 2] {
+    let ids = queue
+        .enqueue_all((0..2).map(|n| json!({"openid": format!("user-{n}")})))
+        .await;
+    let mut leases = Vec::new();
+    for id in ids {
+        let leased = lease(queue.pool(), super::APP, 1, "one", 1)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(leased.ids, [id]);
+        assert!(start(queue.pool(), &leased).await);
+        leases.push(leased);
+    }
+    leases.try_into().ok().unwrap()
+}
+
+#[tokio::test]
+async fn several_leases_are_settled_in_one_call_and_one_that_is_gone_harms_no_other() {
+    let queue = Queue::new().await;
+    let [gone, here] = two_leases(&queue).await;
+    queue
+        .force("update notification_leases set worker = 'another' where lease_id = (select min(lease_id) from notification_leases)")
+        .await;
+    let settles = [
+        (gone.clone(), vec![Outcome::sent(gone.ids[0])]),
+        (
+            here.clone(),
+            vec![Outcome::dead(here.ids[0], 43101, "gone")],
+        ),
+    ];
+    let answers = settle_together(queue.pool(), &settles).await.unwrap();
+    assert_eq!(answers, [None, Some(vec![])]);
+    assert_eq!(queue.state(gone.ids[0]).await, "pending");
+    assert_eq!(queue.state(here.ids[0]).await, "dead");
+    assert_eq!(queue.leases().await, 1);
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_keeps_its_own_lease_alone_open() {
+    let queue = Queue::new().await;
+    let [one, two] = two_leases(&queue).await;
+    let mut holder = queue.session().await;
+    run(&mut holder, "begin").await;
+    run(
+        &mut holder,
+        &format!(
+            "select from pending_notifications where id = {} for update",
+            one.ids[0]
+        ),
+    )
+    .await;
+    let settles = [one, two].map(|lease| {
+        let outcomes = vec![Outcome::sent(lease.ids[0])];
+        (lease, outcomes)
+    });
+    let answers = settle_together(queue.pool(), &settles).await.unwrap();
+    let held = settles[0].0.ids[0];
+    assert_eq!(answers, [Some(vec![held]), Some(vec![])]);
+    run(&mut holder, "commit").await;
+    let again = settle_together(queue.pool(), &settles).await.unwrap();
+    assert_eq!(again, [Some(vec![]), None]);
+    assert_eq!(queue.state(held).await, "sent");
+}
+
+#[tokio::test]
+async fn values_the_database_refuses_leave_every_lease_of_the_call_as_it_was() {
+    let queue = Queue::new().await;
+    let settles = two_leases(&queue).await.map(|lease| {
+        let outcomes = vec![Outcome::sent(lease.ids[0])];
+        (lease, outcomes)
+    });
+    let mut spoilt = settles.clone();
+    spoilt[1].1[0] = Outcome::dead(settles[1].0.ids[0], 1, "no such word");
+    let refused = settle_together(queue.pool(), &spoilt).await.unwrap_err();
+    assert_eq!(
+        refused.as_database_error().unwrap().code().unwrap(),
+        "23514"
+    );
+    for (lease, _) in &settles {
+        assert_eq!(queue.state(lease.ids[0]).await, "pending");
+    }
+    let answers = settle_together(queue.pool(), &settles).await.unwrap();
+    assert_eq!(answers, [Some(vec![]), Some(vec![])]);
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
+use wxnotify::simulate::{Action, Rule};
 
 use super::{APP, SECRET, Scene, insert};
 use crate::harness::eventually;
@@ -234,4 +235,40 @@ async fn until_empty_ends_when_nothing_is_due_and_leaves_the_rest() {
     assert_eq!(scene.sends(), 30);
     let leases = scene.count("select count(*) from notification_leases");
     assert_eq!(leases.await, 0);
+}
+
+/// Settles of many small batches share a statement; what the database refuses of one must cost the others nothing.
+#[tokio::test]
+async fn many_mini_programs_settle_together_and_a_text_the_database_refuses_costs_its_own_row_alone()
+ {
+    let scene = Scene::new().await;
+    let appids: Vec<String> = (0..40).map(|n| format!("wx{n:016}")).collect();
+    let secrets: Vec<String> = appids
+        .iter()
+        .map(|appid| format!("WXNOTIFY_APPSECRET_{appid}"))
+        .collect();
+    let mut rows = Vec::new();
+    for appid in &appids {
+        scene.register(appid).await;
+        rows.extend(scene.insert_many("oUser", 3, json!({"appid": appid})).await);
+    }
+    let poisoned = scene.insert("oPoison", json!({"appid": appids[7]})).await;
+    sqlx::raw_sql(
+        "alter table notification_attempts add constraint no_poison check (errmsg <> 'poison')",
+    )
+    .execute(scene.pool())
+    .await
+    .unwrap();
+    let poison = Action::Body {
+        status: 200,
+        body: "{\"errcode\":40003,\"errmsg\":\"poison\"}".into(),
+        after_credit: false,
+    };
+    scene.wechat.script(Rule::send(poison).openid("oPoison"));
+    let settings: Vec<(&str, &str)> = secrets.iter().map(|name| (name.as_str(), SECRET)).collect();
+    scene.run_until_empty(&settings).await;
+    scene.until_all(&rows, "sent").await;
+    let seen = scene.seen(poisoned).await;
+    assert_eq!((seen.status.as_str(), seen.errcode), ("dead", Some(40003)));
+    assert_eq!(scene.sends(), 121);
 }
