@@ -41,7 +41,7 @@ create table pending_notifications (
     constraint on_doubt_is_known check (on_doubt in ('retry', 'hold')),
     constraint attempts_max_is_1_to_100 check (attempts_max between 1 and 100),
     constraint attempts_are_counted check (attempts >= 0 and rescues >= 0),
-    constraint waiting_for_is_known check (waiting_for in ('retry', 'user', 'pair', 'template', 'app', 'doubt', 'duplicate')),
+    constraint waiting_for_is_known check (waiting_for in ('retry', 'user', 'pair', 'template', 'app', 'doubt', 'duplicate', 'refused')),
     constraint only_held_rows_wait_forever check (held or due < 'infinity'),
     constraint due_is_not_past_expire_at check (due <= expire_at),
     constraint held_rows_are_not_in_doubt check (not held or in_doubt_since is null),
@@ -190,6 +190,18 @@ create table wechat_templates (
     primary key (appid, template_id)
 );
 
+-- One row for each user and template whose last word is a refusal: the first accept after it removes the row.
+create table wechat_refusals (
+    appid       text not null,
+    openid      text not null,
+    template_id text not null,
+    refused_at  timestamptz not null,
+    said_by     text not null,
+    noted_at    timestamptz not null default clock_timestamp(),
+    primary key (appid, openid, template_id),
+    constraint said_by_is_known check (said_by in ('popup', 'change', '43101'))
+);
+
 create table wechat_events (
     id          bigint generated always as identity primary key,
     appid       text not null,
@@ -239,7 +251,7 @@ comment on column pending_notifications.on_doubt is 'When a reply was lost: retr
 comment on column pending_notifications.attempts_max is 'Attempts before the row is dead-lettered, 1 to 100.';
 comment on column pending_notifications.created_at is 'When the producer inserted it.';
 comment on column pending_notifications.due is 'wxnotify''s: the next moment something must happen, at most expire_at; infinity for a held row without expire_at.';
-comment on column pending_notifications.waiting_for is 'wxnotify''s: why it is not sent now: retry, user (another message to the user), pair (a doubt of the same user and template), template, app, doubt or duplicate.';
+comment on column pending_notifications.waiting_for is 'wxnotify''s: why it is not sent now: retry, user (another message to the user), pair (a doubt of the same user and template), template, app, doubt, duplicate or refused (the user''s next accept).';
 comment on column pending_notifications.attempts is 'wxnotify''s: sends counted so far.';
 comment on column pending_notifications.rescues is 'wxnotify''s: how often a worker vanished with this row in flight; twice and it is leased alone.';
 comment on column pending_notifications.in_doubt_since is 'wxnotify''s: beginning of the first send whose result is unknown; stays until evidence or policy ends the doubt.';
@@ -346,6 +358,14 @@ comment on column wechat_templates.template_id is 'WeChat''s private template id
 comment on column wechat_templates.paused_until is 'Its rows wait until then; infinity: until an operator resumes it.';
 comment on column wechat_templates.pause_reason is 'Why it is paused.';
 comment on column wechat_templates.pause_errcode is 'The errcode that paused it.';
+
+comment on table wechat_refusals is 'Users who refuse a template now: their one_time and long_term rows wait until they accept again.';
+comment on column wechat_refusals.appid is 'The mini-program.';
+comment on column wechat_refusals.openid is 'The user.';
+comment on column wechat_refusals.template_id is 'The template.';
+comment on column wechat_refusals.refused_at is 'When, by WeChat''s CreateTime; for 43101 the second in which the send began.';
+comment on column wechat_refusals.said_by is 'How we know: popup or change (WeChat''s events), or 43101 on a long_term message.';
+comment on column wechat_refusals.noted_at is 'When it was noted here.';
 
 comment on table wechat_events is 'What WeChat said about a message outside the settled reply: late replies and callbacks. Evidence that ends doubts.';
 comment on column wechat_events.id is 'Order of arrival.';

@@ -185,6 +185,7 @@ declare
     v_paused  text[];
     v_low     bigint;
     v_doubt   boolean;
+    v_refused boolean;
     v_probing boolean;
     v_rows    tid[];
     v_ids     bigint[];
@@ -210,6 +211,7 @@ begin
     end if;
     select array_agg(t.template_id) into v_paused from wechat_templates t where t.appid = p_appid and t.paused_until > v_now;
     v_doubt := exists (select 1 from pending_notifications d where d.appid = p_appid and d.in_doubt_since is not null);
+    v_refused := exists (select 1 from wechat_refusals r where r.appid = p_appid);
 
     select array_agg(c.ctid order by c.due, c.id), array_agg(c.id order by c.due, c.id), array_agg(c.user_key order by c.due, c.id),
            bool_or(c.dedup_key is not null), bool_or(c.rescues >= 2)
@@ -228,6 +230,9 @@ begin
                   and d.id <> p.id and (p.in_doubt_since is null or d.id < p.id)))
           and (p.in_doubt_since is null or (p.on_doubt = 'retry'
                 and not exists (select 1 from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since))))
+          -- What a user refuses waits for the next accept; tidy parks it. A doubt ends by its own policy.
+          and (not v_refused or p.in_doubt_since is not null or p.kind not in ('one_time', 'long_term') or not exists (
+                select 1 from wechat_refusals r where r.appid = p_appid and r.openid = p.openid and r.template_id = p.template_id))
         order by p.due, p.id limit p_rows for update of p skip locked) c;
     if v_ids is null then
         return;
@@ -520,6 +525,9 @@ begin
             when p_verdicts[u.n] <> 'dead' then p_verdicts[u.n]
             when p.in_doubt_since is null then 'dead'
             when p_errcodes[u.n] is distinct from 43101 or p.kind <> 'one_time' then 'unresolved'
+            -- A refusal explains the 43101 by itself.
+            when exists (select 1 from wechat_refusals r
+                         where r.appid = p.appid and r.openid = p.openid and r.template_id = p.template_id) then 'unresolved'
             when exists (select 1 from pending_notifications o
                          where o.appid = p.appid and o.openid = p.openid and o.template_id = p.template_id and o.id <> p.id) then 'unresolved'
             when exists (select 1 from notification_history h
@@ -567,6 +575,10 @@ begin
     from unnest(v_at, v_ids, v_results) u (n, id, result)
     where p.id = u.id and u.result in ('retry', 'park', 'doubt', 'release');
     get diagnostics v_counted = row_count;
+    if 'refused' = any (p_waiting_for) then
+        perform wxnotify_note_43101(p_lease.appid, p_lease.started_at, array(
+            select u.id from unnest(v_at, v_ids, v_results) u (n, id, result) where u.result = 'park' and p_waiting_for[u.n] = 'refused'));
+    end if;
     return v_settled + v_counted;
 end $$;
 
@@ -743,6 +755,8 @@ declare
     v_live     bigint[];
     v_busy     int[];
     v_paused   text[];
+    v_refused  boolean;
+    v_weighed  boolean;
     v_until    timestamptz;
     v_ids      bigint[];
     v_statuses text[];
@@ -761,10 +775,14 @@ begin
     select array_agg(x.id), array_agg(x.user_key) into v_live, v_busy
     from notification_leases l cross join lateral unnest(l.ids, l.user_keys) x (id, user_key) where l.appid = p_appid;
     select array_agg(t.template_id) into v_paused from wechat_templates t where t.appid = p_appid and t.paused_until > v_now;
+    v_refused := exists (select 1 from wechat_refusals r where r.appid = p_appid);
+    if v_refused then
+        v_weighed := wxnotify_lift_refusals(p_appid, p_lane, v_now, p_rows);
+    end if;
     -- Looked at without a lock: a busy front has nothing to tidy, and locking a thousand rows to learn that is dear. What is to change
     -- is locked, unless somebody changed it meanwhile; the app lock keeps leases away.
     with front as materialized (
-        select p.id, p.due, p.openid, p.template_id, p.expire_at, p.in_doubt_since, p.on_doubt, p.attempts, p.attempts_max,
+        select p.id, p.due, p.openid, p.template_id, p.kind, p.expire_at, p.in_doubt_since, p.on_doubt, p.attempts, p.attempts_max,
                hashtext(p.openid) as user_key
         from pending_notifications p
         where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and p.id not in (select unnest(v_live))
@@ -777,22 +795,26 @@ begin
             row_number() over (partition by user_key order by due, id) as turn,
             template_id = any (v_paused) as template_paused,
             user_key in (select unnest(v_busy)) as user_busy,
+            v_refused and in_doubt_since is null and kind in ('one_time', 'long_term') and exists (
+                select 1 from wechat_refusals r
+                where r.appid = p_appid and r.openid = front.openid and r.template_id = front.template_id) as refused,
             (select min(d.due) from pending_notifications d
              where d.appid = p_appid and d.openid = front.openid and d.template_id = front.template_id and d.in_doubt_since is not null
                and d.id <> front.id and (front.in_doubt_since is null or d.id < front.id)) as pair_due
         from front),
     changing as materialized (
         select v.* from judged v join pending_notifications p on p.id = v.id
-        where (v.final is not null or v_until is not null or v.template_paused or v.user_busy or v.pair_due is not null or v.turn > 8)
+        where (v.final is not null or v_until is not null or v.template_paused or v.refused or v.user_busy or v.pair_due is not null or v.turn > 8)
           and p.due = v.due and p.template_id = v.template_id and p.attempts = v.attempts and p.attempts_max = v.attempts_max
           and p.expire_at is not distinct from v.expire_at and p.in_doubt_since is not distinct from v.in_doubt_since
         for update of p skip locked),
     parked as (
         update pending_notifications p
-        set waiting_for = case when v_until is not null then 'app' when v.template_paused then 'template' when v.pair_due is not null then 'pair'
-                               else 'user' end,
+        set waiting_for = case when v_until is not null then 'app' when v.template_paused then 'template' when v.refused then 'refused'
+                               when v.pair_due is not null then 'pair' else 'user' end,
             due = least(case when v_until is not null then greatest(v_until, v_now + interval '1 second') + random() * interval '2 seconds'
                              when v.template_paused then v_now + interval '10 minutes' * (0.75 + random() / 2)
+                             when v.refused then v_now + case when v_weighed then interval '1 hour' else interval '5 seconds' end * (0.75 + random() / 2)
                              when v.pair_due is not null then v_now + greatest(least(v.pair_due - v_now, interval '1 minute'), interval '1 second')
                              else v_now + least(v.turn, 3000) * interval '200 milliseconds' end, p.expire_at)
         from changing v

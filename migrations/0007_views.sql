@@ -1,5 +1,5 @@
 -- What operators read: the view notifications, explain_notification(id), and views for backlog, failures, dead letters,
--- doubts, credits, workers, tokens and pauses.
+-- doubts, workers, tokens and pauses. (Credits: 0010_credits.sql.)
 --
 -- The status of a row is not stored. It follows from the tables, and the first of these that holds is it:
 -- sending, held, in_doubt, paused, retrying, scheduled, due. That order answers an operator's question: what is under way
@@ -91,7 +91,7 @@ comment on column notifications_in_flight.expires_at is 'When the lease lapses: 
 -- The columns of `notifications` after status, reason and next_at, for rows not final; and the facts its arms ask for.
 -- The facts are hashed sub-plans, built once per statement and arm: a join could become a nested loop on stale statistics.
 create view notifications_pending as
-select q.*, q.app_is_paused or q.template_is_paused or q.is_parked as is_paused
+select q.*, q.app_is_paused or q.template_is_paused or q.is_parked or q.is_refused as is_paused
 from (
     select p.id, p.appid, p.openid, p.template_id, p.kind, p.page, p.data, p.lane, p.business_ref, p.dedup_key, p.send_at,
            p.expire_at, p.attempts, p.attempts_max, p.last_errcode as errcode, p.last_errmsg as errmsg, null::bigint as msgid,
@@ -107,7 +107,8 @@ from (
                            where a.paused_until is null or a.paused_until <= statement_timestamp()) as app_is_paused,
            (p.appid, p.template_id) in (select t.appid, t.template_id from wechat_templates t
                                         where t.paused_until > statement_timestamp()) as template_is_paused,
-           p.waiting_for is not null and p.waiting_for in ('app', 'template') and p.due > statement_timestamp() as is_parked
+           p.waiting_for is not null and p.waiting_for in ('app', 'template') and p.due > statement_timestamp() as is_parked,
+           p.waiting_for is not null and p.waiting_for = 'refused' as is_refused
     from pending_notifications p) q;
 comment on view notifications_pending is 'Rows not final, with the facts that decide their status; wxnotify''s own, read notifications instead.';
 
@@ -245,6 +246,20 @@ from (
       and not r.app_is_paused and not r.template_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
+    -- paused, 4: the user refuses the template
+    select 'paused', 'the user refused this template' || coalesce(' at ' || to_char(f.refused_at, 'YYYY-MM-DD HH24:MI:SSOF'), '')
+               || case f.said_by when '43101' then ' (43101)' else '' end,
+           r.expire_at,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    left join wechat_refusals f on f.appid = r.appid and f.openid = r.openid and f.template_id = r.template_id
+    where r.waiting_for = 'refused'
+      and not r.app_is_paused and not r.template_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
     select 'retrying',
            case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)')
                 else coalesce(r.errmsg, 'waits for its next attempt') end,
@@ -355,7 +370,8 @@ from (
     where r.status = 'expired'
 
     union all
-    select 'cancelled', case r.settled_by when 'operator' then 'cancelled by an operator' else 'cancelled by its producer' end, null,
+    select 'cancelled', case r.settled_by when 'operator' then 'cancelled by an operator'
+                        when 'policy' then 'made of an accept whose own row came later' else 'cancelled by its producer' end, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -454,8 +470,9 @@ comment on column notifications_pending.last_lease is 'The lease that settled it
 comment on column notifications_pending.app_is_paused is 'Its app is unknown or paused.';
 comment on column notifications_pending.template_is_paused is 'Its template is paused.';
 comment on column notifications_pending.is_parked is 'It waits out a delay it was given during a pause.';
+comment on column notifications_pending.is_refused is 'Its user refuses its template.';
 comment on column notifications_pending.is_sending is 'It is in flight.';
-comment on column notifications_pending.is_paused is 'Its app is unknown or paused, or its template is paused, or it waits out such a pause.';
+comment on column notifications_pending.is_paused is 'Its app is unknown or paused, or its template is paused, or it waits out such a pause, or its user refuses its template.';
 comment on column notifications_final.id is 'Kept for life.';
 comment on column notifications_final.appid is 'The mini-program.';
 comment on column notifications_final.openid is 'The receiver.';
@@ -505,6 +522,8 @@ declare
     v_app        wechat_apps%rowtype;
     v_template   wechat_templates%rowtype;
     v_receipt    text;   -- what a sent event that is no success says
+    v_which      record; -- which 43101 it was
+    v_refused    record; -- the refusal that a row waits out
     v_new_id     bigint;
     v_old_id     bigint;
     v_form       constant text := 'YYYY-MM-DD HH24:MI:SSOF';
@@ -595,11 +614,20 @@ begin
         end if;
     when 'paused' then
         sentence := format('Paused: %s.', n.reason);
+        select r.refused_at, r.said_by into v_refused from wechat_refusals r
+        where r.appid = n.appid and r.openid = n.openid and r.template_id = n.template_id and n.reason like 'the user refused%';
         sentence_zh := case when v_app.appid is null then format('已暂停：小程序 %s 未登记。', n.appid)
                             when v_app.paused_until > statement_timestamp() then '已暂停：小程序暂停发送（' || coalesce(v_app.pause_reason, '未说明原因') || '）。'
                             when v_template.paused_until > statement_timestamp() then '已暂停：模板暂停发送（' || coalesce(v_template.pause_reason, '未说明原因') || '）。'
+                            when n.reason like 'the user refused%' then format('已暂停：用户已拒绝该模板%s。', case v_refused.said_by
+                                when 'popup' then format('（%s 在弹窗中拒绝）', to_char(v_refused.refused_at, v_form))
+                                when 'change' then format('（%s 在消息菜单中关闭）', to_char(v_refused.refused_at, v_form))
+                                when '43101' then format('（%s 的发送返回 43101）', to_char(v_refused.refused_at, v_form)) else '' end)
                             else '曾被暂停，等待轮到。' end;
-        if v_app.appid is null then
+        if n.reason like 'the user refused%' then
+            what_next := 'It goes on with the user''s next accept: ask for it in the mini-program.';
+            what_next_zh := '用户再次同意后继续发送：请在小程序内重新请求订阅。';
+        elsif v_app.appid is null then
             what_next := format('Register the app: `wxnotify app add %s`.', n.appid);
             what_next_zh := format('登记小程序：`wxnotify app add %s`。', n.appid);
         elsif v_app.paused_until = 'infinity' then
@@ -645,6 +673,13 @@ begin
             case n.settled_by when 'late_reply' then ', by a reply that came late' else '' end, coalesce(v_doing, 'attempts used up'));
         sentence_zh := format('已于 %s 进入死信，共尝试 %s 次%s：%s。', to_char(n.finished_at, v_form), n.attempts,
             case n.settled_by when 'late_reply' then '（迟到的回复）' else '' end, coalesce(v_doing_zh, '尝试次数用尽'));
+        if n.errcode = 43101 then
+            select w.* into v_which from wxnotify_which_43101(n.id) w;
+            sentence := sentence || format(' Which 43101: %s, %s. %s', replace(v_which.which, '_', ' '), v_which.certainty, v_which.evidence);
+            sentence_zh := sentence_zh || format('属于哪种 43101：%s（%s）。%s',
+                case v_which.which when 'never_accepted' then '从未授权' when 'refused' then '用户已拒绝' when 'used_up' then '次数已用完' else '次数被其他系统用掉' end,
+                case v_which.certainty when 'certain' then '确定' when 'likely' then '很可能' else '可能' end, v_which.evidence_zh);
+        end if;
         if v_new_id is null then
             what_next := case n.credit
                 when 'gone' then 'The user''s credit is gone: collect a new one in the mini-program; a redrive would meet 43101.'
@@ -663,8 +698,10 @@ begin
             what_next_zh := '如仍需发送：`wxnotify redrive --id ' || n.id || '`（不再沿用旧的 expire_at）。';
         end if;
     when 'cancelled' then
-        sentence := format('Cancelled at %s by %s.', to_char(n.finished_at, v_form), case n.settled_by when 'operator' then 'an operator' else 'its producer' end);
-        sentence_zh := format('已于 %s 由%s取消。', to_char(n.finished_at, v_form), case n.settled_by when 'operator' then '运维人员' else '业务方' end);
+        sentence := format('Cancelled at %s by %s.', to_char(n.finished_at, v_form), case n.settled_by when 'operator' then 'an operator'
+            when 'policy' then 'wxnotify: it was made of an accept whose own row came later' else 'its producer' end);
+        sentence_zh := format('已于 %s 由%s取消。', to_char(n.finished_at, v_form), case n.settled_by when 'operator' then '运维人员'
+            when 'policy' then ' wxnotify（它由一次同意生成，而业务方自己的行后来才插入）' else '业务方' end);
     when 'duplicate' then
         sentence := format('Not sent: notification %s with the same dedup_key was sent instead.', n.duplicate_of);
         sentence_zh := format('未发送：同一 dedup_key 的通知 %s 已发送。', n.duplicate_of);
@@ -839,41 +876,6 @@ comment on column notification_doubts.next_at is 'Until when evidence is awaited
 comment on column notification_doubts.is_sending is 'True while it is being sent again.';
 comment on column notification_doubts.what_next is 'What happens then.';
 comment on column notification_doubts.events_since is 'WeChat''s messages about this user and template since the doubt began: possible evidence.';
-
-create view notification_credits as
-select c.appid, c.openid, c.template_id,
-       count(*) filter (where c.held and c.status is null) as held,
-       count(*) filter (where not c.held and c.status is null and c.in_doubt_since is null) as pending,
-       count(*) filter (where c.status is null and c.in_doubt_since is not null) as in_doubt,
-       count(*) filter (where c.status in ('sent', 'presumed_sent')) as sent,
-       count(*) filter (where c.status = 'unresolved') as unresolved,
-       count(*) filter (where c.status = 'dead' and c.credit = 'gone') as dead_gone,
-       count(*) filter (where c.status = 'dead' and c.credit = 'kept') as dead_kept,
-       count(*) filter (where c.status = 'dead' and coalesce(c.credit, 'unknown') = 'unknown') as dead_unknown,
-       count(*) filter (where c.status in ('expired', 'cancelled', 'duplicate')) as unused,
-       max(c.finished_at) as last_finished_at
-from (
-    select p.appid, p.openid, p.template_id, p.held, p.in_doubt_since, null::text as status, null::text as credit, null::timestamptz as finished_at
-    from pending_notifications p where p.kind = 'one_time'
-    union all
-    select h.appid, h.openid, h.template_id, h.held, h.in_doubt_since, h.status, h.credit, h.finished_at
-    from notification_history h where h.kind = 'one_time'
-) c
-group by c.appid, c.openid, c.template_id;
-comment on view notification_credits is 'One-time credits per user and template, as far as history reaches back. Filter by appid and openid: without a filter it reads everything.';
-comment on column notification_credits.appid is 'The mini-program.';
-comment on column notification_credits.openid is 'The user.';
-comment on column notification_credits.template_id is 'The template.';
-comment on column notification_credits.held is 'Recorded and not armed.';
-comment on column notification_credits.pending is 'On their way.';
-comment on column notification_credits.in_doubt is 'Perhaps spent.';
-comment on column notification_credits.sent is 'Spent.';
-comment on column notification_credits.unresolved is 'Perhaps spent; never found out.';
-comment on column notification_credits.dead_gone is 'WeChat said there was no credit (43101).';
-comment on column notification_credits.dead_kept is 'Refused for a reason that spends no credit: WeChat most likely still holds it.';
-comment on column notification_credits.dead_unknown is 'Dead-lettered without knowing what became of the credit.';
-comment on column notification_credits.unused is 'Expired, cancelled or duplicate: WeChat may still hold the credit.';
-comment on column notification_credits.last_finished_at is 'When the last of them ended.';
 
 create view notification_workers_live as
 select w.name, w.epoch, w.version, w.appids, w.started_at, w.heartbeat_at, statement_timestamp() - w.heartbeat_at as silent_for, w.in_flight

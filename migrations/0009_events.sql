@@ -14,13 +14,23 @@ alter table wechat_events
     add column error_status text,
     add column apply_at timestamptz,
     add column applied_at timestamptz,
+    add column answer text,
+    add column notification_id bigint,
+    add column held_id bigint,
+    add constraint answer_is_known check (answer in ('accept', 'reject')),
     drop constraint wechat_events_appid_event_msgid_key;
 -- A late reply is told apart by its msgid, an event of WeChat by its whole content: of one message it may say two things.
 create unique index on wechat_events (appid, event, msgid) where dedup_hash is null;
 create unique index on wechat_events (appid, dedup_hash);
-create index on wechat_events (apply_at) where apply_at is not null;
--- For retention, which keeps events with and without a msgid for different times.
-create index on wechat_events ((msgid is null), received_at);
+create index on wechat_events (apply_at) where apply_at is not null and answer is null;
+create index on wechat_events (apply_at) where apply_at is not null and answer is not null;
+-- What a user said of a template, the latest word first or counted.
+create index on wechat_events (appid, openid, template_id, occurred_at) where answer is not null;
+-- Of one accept there is one row, and one row is of one accept.
+create unique index on wechat_events (notification_id) where notification_id is not null;
+create unique index on wechat_events (held_id) where held_id is not null;
+-- For retention: receipts of our rows (0) are forgotten first, then other messages (1), then what users said (2).
+create index on wechat_events ((case when msgid is null then 2 when applied_at is null then 1 else 0 end), received_at);
 comment on column wechat_events.openid is 'The receiver; null for an event about no user.';
 comment on column wechat_events.template_id is 'The template; null for an event about none.';
 comment on column wechat_events.payload is 'The event as WeChat sent it, as JSON, its List narrowed to the entry this row is about; null for a late reply.';
@@ -28,14 +38,17 @@ comment on column wechat_events.dedup_hash is 'SHA-256 over what makes the event
 comment on column wechat_events.error_code is 'ErrorCode of a sent event: 0 is delivered.';
 comment on column wechat_events.error_status is 'ErrorStatus of a sent event: success, or what went wrong.';
 comment on column wechat_events.apply_at is 'When its row is looked for (again); null: it is applied, given up, or not applied to rows.';
-comment on column wechat_events.applied_at is 'When it was recorded as the receipt of its row.';
+comment on column wechat_events.applied_at is 'When it was recorded as the receipt of its row; for what a user said, when it was first looked at.';
+comment on column wechat_events.answer is 'What the user said of the template: accept or reject; null for other events.';
+comment on column wechat_events.notification_id is 'For an accept: the notification that is the same tap; null: no row claims it (yet).';
+comment on column wechat_events.held_id is 'For an accept that no row claimed in time: the held row that was made of it.';
 
 alter table wechat_apps add column first_receipt_at timestamptz;
 comment on column wechat_apps.first_receipt_at is 'When a message was first confirmed by WeChat''s sent event; null: never, its callbacks do not reach us.';
 
 -- Stores an event of WeChat, decoded but otherwise as received, one row for each entry of its List. Returns how many were new:
 -- 0 when all were known; null when it is nothing that wxnotify keeps (a chat message, another kind of event). What follows
--- from it follows after the commit: wxnotify_weigh and wxnotify_apply_events, which workers call every second. SECURITY DEFINER:
+-- from it follows after the commit: wxnotify_weigh, wxnotify_apply_events and wxnotify_apply_answers, which workers call every second. SECURITY DEFINER:
 -- who hands on events needs EXECUTE on it and no right on the table.
 create function wxnotify_ingest_event(p_appid text, p_payload jsonb) returns integer
 language plpgsql volatile security definer set search_path from current as $$
@@ -86,19 +99,23 @@ begin
 
     with entries as (
         select x.entry, x.n,
+               -- a pop-up's accept may name its form (acceptWithAudio, acceptWithAlert)
+               case when v_event not in ('subscribe_msg_popup_event', 'subscribe_msg_change_event') or v_openid is null then null
+                    when lower(x.entry ->> 'SubscribeStatusString') like 'accept%' then 'accept'
+                    when lower(x.entry ->> 'SubscribeStatusString') = 'reject' then 'reject' end as answer,
                case when x.entry ->> 'MsgID' ~ '^[0-9]{1,18}$|^[1-8][0-9]{18}$|^9[01][0-9]{17}$' then (x.entry ->> 'MsgID')::bigint end as msgid,
                -- numbers and their text are the same
                (select jsonb_object_agg(f.key, f.value #>> '{}')
                 from jsonb_each(case when v_list = '[{}]' then p_payload else x.entry end) f) as said
         from jsonb_array_elements(v_list) with ordinality x (entry, n))
-    insert into wechat_events (appid, event, openid, template_id, msgid, occurred_at, payload, dedup_hash, error_code, error_status, apply_at)
+    insert into wechat_events (appid, event, openid, template_id, msgid, occurred_at, payload, dedup_hash, error_code, error_status, answer, apply_at)
     select p_appid, v_event, v_openid, entry ->> 'TemplateId', msgid, to_timestamp(v_created::float8),
            case when v_list = '[{}]' then p_payload
                 else p_payload - 'List' - 'Encrypt' - coalesce(v_wrapper, '') || jsonb_build_object('List', entry) end,
            sha256(convert_to(jsonb_build_array(v_event, v_openid, v_created, said)::text, 'UTF8')),
            case when entry ->> 'ErrorCode' ~ '^-?[0-9]{1,18}$' then (entry ->> 'ErrorCode')::bigint when entry ->> 'ErrorStatus' = 'success' then 0 end,
-           left(entry ->> 'ErrorStatus', 500),
-           case when v_event = 'subscribe_msg_sent_event' and msgid is not null then clock_timestamp() end
+           left(entry ->> 'ErrorStatus', 500), answer,
+           case when answer is not null or v_event = 'subscribe_msg_sent_event' and msgid is not null then clock_timestamp() end
     from entries order by n
     on conflict do nothing;
     get diagnostics v_stored = row_count;
@@ -116,7 +133,7 @@ declare
     v_found bigint[];
 begin
     perform wxnotify_need_read_committed();
-    v_ids := array(select e.id from wechat_events e where e.apply_at <= v_now order by e.apply_at limit p_rows for update skip locked);
+    v_ids := array(select e.id from wechat_events e where e.apply_at <= v_now and e.answer is null order by e.apply_at limit p_rows for update skip locked);
     if v_ids = '{}' then
         return 0;
     end if;

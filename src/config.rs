@@ -148,6 +148,20 @@ pub static SETTINGS: &[Setting] = &[
         help: "how long a doubt with on_doubt = 'hold' waits for an operator before it ends unresolved",
     },
     Setting {
+        name: "WXNOTIFY_UNCLAIMED_ACCEPT",
+        unit: "word",
+        default: Some("ignore"),
+        rule: Rule::Choice(&["ignore", "hold"]),
+        help: "hold: an accept that WeChat pushed and no business row claims becomes a held row; ignore: it is only counted",
+    },
+    Setting {
+        name: "WXNOTIFY_CLAIM_WINDOW_SECS",
+        unit: "seconds",
+        default: Some("600"),
+        rule: Rule::Seconds(1.0, 604_800.0),
+        help: "how much later than WeChat's accept a row may be inserted and still be the same tap",
+    },
+    Setting {
         name: "WXNOTIFY_BACKOFF_BASE_SECS",
         unit: "seconds",
         default: Some("5"),
@@ -442,6 +456,18 @@ impl Settings {
     #[must_use]
     pub fn doubt_age(&self) -> Duration {
         Duration::from_secs(self.whole("WXNOTIFY_DOUBT_AGE_HOURS") * 3600)
+    }
+
+    /// `WXNOTIFY_UNCLAIMED_ACCEPT`: whether an accept without a row becomes a held one.
+    #[must_use]
+    pub fn holds_unclaimed_accepts(&self) -> bool {
+        self.text("WXNOTIFY_UNCLAIMED_ACCEPT") == "hold"
+    }
+
+    /// `WXNOTIFY_CLAIM_WINDOW_SECS`: how much later than an accept its row may be inserted.
+    #[must_use]
+    pub fn claim_window(&self) -> Duration {
+        self.span("WXNOTIFY_CLAIM_WINDOW_SECS")
     }
 
     /// `WXNOTIFY_BACKOFF_BASE_SECS`; at most the cap.

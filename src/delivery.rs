@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use crate::{
     breaker::{Breaker, Observation},
-    notification::{Credit, Effect, Notification, Outcome, PauseUntil, Verdict, WaitingFor},
+    notification::{Credit, Effect, Kind, Notification, Outcome, PauseUntil, Verdict, WaitingFor},
     retry::RetryPolicy,
     telemetry,
     token_keeper::{TokenError, TokenKeeper},
@@ -36,6 +36,8 @@ const REPEAT_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(300);
 /// A row parked for a mini-program or template looks again at least so often: pauses may end early.
 const PARK_MAX: Duration = Duration::from_secs(600);
+/// A row whose user refuses it is released by the next accept; it looks by itself only in case that was missed.
+const REFUSED_LOOK: Duration = Duration::from_secs(3600);
 /// Parks count no attempt, but not for ever: from this age on they do.
 const PARKS_UNCOUNTED_FOR: TimeDelta = TimeDelta::hours(24);
 /// The same pause is not asked for again sooner: everything in flight tends to fail alike.
@@ -373,6 +375,17 @@ fn judge_errcode(
     let mut effects = Vec::new();
     let verdict = match disposition {
         Disposition::Sent => Verdict::Sent,
+        // A long-term message spends no credit: that there is none means that the user turned it off. A row in doubt ends.
+        Disposition::Dead
+            if notification.kind == Kind::LongTerm
+                && rule.credit == Credit::Gone
+                && !notification.in_doubt =>
+        {
+            Verdict::Park {
+                waiting_for: WaitingFor::Refused,
+                after: REFUSED_LOOK,
+            }
+        }
         Disposition::Dead => Verdict::Dead {
             credit: rule.credit,
         },
@@ -693,6 +706,43 @@ mod tests {
                 credit: Credit::Kept
             }
         );
+    }
+
+    #[test]
+    fn a_long_term_message_without_subscription_waits_for_the_next_accept_however_old_it_is() {
+        let gone = ErrcodeRule {
+            credit: Credit::Gone,
+            ..rule(43101, Disposition::Dead, None)
+        };
+        let judged = |change: fn(&mut Notification)| {
+            let mut row = sample();
+            row.kind = Kind::LongTerm;
+            row.waiting_since = Utc::now() - TimeDelta::days(400);
+            row.attempts = row.attempts_max - 1;
+            change(&mut row);
+            judge_errcode(43101, &gone, &row, &RetryPolicy::default(), Utc::now()).verdict
+        };
+        let waits = |verdict| {
+            matches!(
+                verdict,
+                Verdict::Park {
+                    waiting_for: WaitingFor::Refused,
+                    ..
+                }
+            )
+        };
+        assert!(waits(judged(|_| {})));
+        for change in [
+            (|row: &mut Notification| row.kind = Kind::OneTime) as fn(&mut Notification),
+            |row| row.in_doubt = true,
+        ] {
+            assert_eq!(
+                judged(change),
+                Verdict::Dead {
+                    credit: Credit::Gone
+                }
+            );
+        }
     }
 
     #[test]

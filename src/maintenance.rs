@@ -120,6 +120,7 @@ impl Maintenance {
         complain("rescue", self.rescue().await);
         complain("weigh", self.worker.store.weigh().await.map(drop));
         complain("events", self.apply_events().await);
+        complain("answers", self.apply_answers().await);
         complain("tidy", self.tidy_overdue().await);
         if self.is_time("gauges", GAUGES_EVERY) {
             complain("gauges", self.set_gauges().await);
@@ -187,6 +188,17 @@ impl Maintenance {
     async fn apply_events(&self) -> Result<(), StoreError> {
         for _ in 0..EVENT_ROUNDS {
             if self.worker.store.apply_events().await? < EVENTS_A_CALL {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Parks and releases by what users said, and pairs their accepts with rows.
+    async fn apply_answers(&self) -> Result<(), StoreError> {
+        let policy = self.worker.options.claim;
+        for _ in 0..EVENT_ROUNDS {
+            if self.worker.store.apply_answers(policy).await? < EVENTS_A_CALL {
                 break;
             }
         }

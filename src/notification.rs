@@ -237,6 +237,8 @@ pub enum WaitingFor {
     Template,
     /// The mini-program is paused, or no access token can be had.
     App,
+    /// The user turned the template off: the next accept releases the row.
+    Refused,
 }
 
 impl WaitingFor {
@@ -246,6 +248,7 @@ impl WaitingFor {
             Self::User => "user",
             Self::Template => "template",
             Self::App => "app",
+            Self::Refused => "refused",
         }
     }
 }

@@ -11,6 +11,7 @@
 
 pub mod apps;
 pub mod changes;
+pub mod credits;
 pub mod events;
 pub mod looks;
 pub mod report;
@@ -61,6 +62,8 @@ pub enum OperateCommand {
     /// Notifications whose send may have arrived and whose reply was lost
     #[command(subcommand)]
     Doubt(changes::DoubtCommand),
+    /// One user's credits: accepted, spent, left, and where the books do not balance
+    Credits(credits::CreditsArgs),
     /// Send final notifications anew, each as a new row
     Redrive(changes::RedriveArgs),
     /// Cancel notifications not yet sent
@@ -116,6 +119,7 @@ pub async fn execute(command: OperateCommand, store: &Store) -> anyhow::Result<R
         OperateCommand::Explain(args) => looks::explain(args, store).await,
         OperateCommand::Dead(args) => looks::dead(args, store).await,
         OperateCommand::Doubt(command) => changes::run_doubt(command, store).await,
+        OperateCommand::Credits(args) => credits::run(args, store).await,
         OperateCommand::Redrive(args) => changes::redrive(args, store).await,
         OperateCommand::Cancel(args) => changes::cancel(args, store).await,
         OperateCommand::Reschedule(args) => changes::reschedule(args, store).await,

@@ -30,6 +30,9 @@
 //! | `POST /_control/sensitive_words` | `{"words":["…"]}` |
 //! | `POST /_control/callback` | `{"appid"}` and a [`CallbackSpec`]: `{"url","token","aeskey","timing":"before_reply"}` |
 //! | `POST /_control/popup`, `…/change` | `{"appid","openid","entries":[{"template_id","status":"accept"}]}`: pushes the event, and only that |
+//! | `POST /_control/tap` | a [`Tap`]: `{"appid","openid","answers":[{"template_id","answer":"accept"}],"always_keep":false}`, with all that follows from it |
+//! | `POST /_control/reject_later` | `{"appid","openid","template_id"}`: turned off in the card's menu |
+//! | `POST /_control/send_elsewhere` | `{"appid","openid","template_id"}`: another system spends a credit |
 //! | `POST /_control/hold`, `…/release` | sends arrive, are recorded, and wait |
 //! | `POST /_control/reset` | back to the state at the start |
 //!
@@ -49,6 +52,7 @@ mod script;
 mod send;
 mod server;
 mod state;
+mod tap;
 mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -63,6 +67,7 @@ pub use self::command::{Args, run};
 pub use self::control::{Control, WaitTimedOut};
 pub use self::ledger::{Call, Counts, Ledger, PairSum, TokenFamily, TokenRecord};
 pub use self::script::{Action, Rule};
+pub use self::tap::{Answer, Tap, TapAnswer, Why43101};
 
 /// Where sends go.
 pub const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";

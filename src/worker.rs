@@ -31,7 +31,7 @@ use crate::http::{self, Health};
 use crate::maintenance;
 use crate::notification::{Effect, PauseUntil};
 use crate::retry::{Reconnect, RetryPolicy};
-use crate::store::{DoubtPolicy, MIGRATOR, SendingApp, Store, StoreError};
+use crate::store::{ClaimPolicy, DoubtPolicy, MIGRATOR, SendingApp, Store, StoreError};
 use crate::telemetry;
 use crate::token_keeper::TokenKeeper;
 use crate::wechat::errcode::ErrcodeTable;
@@ -130,6 +130,7 @@ pub(crate) struct Options {
     pub(crate) poll: Duration,
     pub(crate) drain: Duration,
     pub(crate) doubt: DoubtPolicy,
+    pub(crate) claim: ClaimPolicy,
     pub(crate) history_months: i32,
     pub(crate) appids: Vec<String>,
     pub(crate) until_empty: bool,
@@ -446,6 +447,10 @@ impl Options {
             doubt: DoubtPolicy {
                 window: settings.doubt_window(),
                 age: settings.doubt_age(),
+            },
+            claim: ClaimPolicy {
+                window: settings.claim_window(),
+                holds_unclaimed: settings.holds_unclaimed_accepts(),
             },
             history_months: i32::try_from(settings.history_months()).unwrap_or(i32::MAX),
             appids,

@@ -1,6 +1,7 @@
 //! `wxnotify event`: events of WeChat that reached another program's callback URL.
 
 use std::io::Read;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::OperateError;
 use super::report::Report;
 use crate::cli::Exit;
-use crate::store::Store;
+use crate::store::{ClaimPolicy, Store};
 use crate::wechat::callback::document;
 
 /// Longest input, in bytes: some 100,000 events.
@@ -51,6 +52,13 @@ async fn ingest(appid: &str, input: &[u8], store: &Store) -> anyhow::Result<Repo
     }
     let settled = store.weigh().await?;
     store.apply_events().await?;
+    // Pairs and parks; whether an unclaimed accept is held is for the workers' setting.
+    store
+        .apply_answers(ClaimPolicy {
+            window: Duration::from_secs(600),
+            holds_unclaimed: false,
+        })
+        .await?;
     let mut report = Report::new(json!({
         "appid": appid, "stored": stored, "known": known, "ignored": ignored, "doubts_settled": settled,
     }));

@@ -219,6 +219,10 @@ pub(super) struct Pair {
     pub arrived: u64,
     pub accepted: u64,
     pub credits_taken: u64,
+    /// Messages accepted from another system.
+    pub sent_elsewhere: u64,
+    /// How many of those have explained a 43101.
+    pub blamed_elsewhere: u64,
 }
 
 impl Pair {
@@ -257,6 +261,7 @@ impl Pair {
             arrived: self.arrived,
             accepted: self.accepted,
             credits_taken: self.credits_taken,
+            sent_elsewhere: self.sent_elsewhere,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::state::Shared;
 /// A handle on a running fake; clones act on the same fake.
 #[derive(Debug, Clone)]
 pub struct Control {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// The awaited number of sends was not reached in time.
@@ -461,6 +461,18 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
             let answers: Answers = parse(body)?;
             control.push_change(&answers.appid, &answers.openid, &answers.pairs());
         }
+        "tap" => control.tap(&parse(body)?),
+        "reject_later" => {
+            let pair: PairOf = parse(body)?;
+            control.reject_later(&pair.appid, &pair.openid, &pair.template_id);
+        }
+        "send_elsewhere" => {
+            let pair: PairOf = parse(body)?;
+            let msgid = control.send_elsewhere(&pair.appid, &pair.openid, &pair.template_id);
+            return Ok(
+                json!({ "ok": true, "msgid": msgid.map(|msgid| msgid.to_string()) }).to_string(),
+            );
+        }
         "hold" => control.hold(),
         "release" => control.release(),
         "reset" => control.reset(),
@@ -529,5 +541,9 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
        "timing":"before_reply" | "after_reply" | "never", "delay_ms":0, "times":1, "error_code":0, "error_status":"success"
   POST /_control/popup           {"appid","openid","entries":[{"template_id","status":"accept"}]}   pushes the event alone
   POST /_control/change          the same for a user who turned a template off: "status":"reject"
+  POST /_control/tap             {"appid","openid","answers":[{"template_id","answer":"accept" | "reject"}],"always_keep":false}
+       a user answers: credits, refusals and the pop-up event; with always_keep no event
+  POST /_control/reject_later    {"appid","openid","template_id"}   turned off in the card's menu, with the change event
+  POST /_control/send_elsewhere  {"appid","openid","template_id"}   another system spends a credit; "msgid":null is its 43101
   POST /_control/hold, /_control/release, /_control/reset
 "#;

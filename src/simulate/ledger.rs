@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::SEND_PATH;
+use super::tap::Why43101;
 
 /// The truth to compare a worker's belief with. Times are those of the fake's own clock.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -82,6 +83,9 @@ pub struct Call {
     pub reply_delivered: bool,
     /// Whether another call for the same openid was in flight when this one arrived.
     pub concurrent: bool,
+    /// Why a send was judged 43101.
+    #[serde(default)]
+    pub why_43101: Option<Why43101>,
     /// The `data` member of a send as received.
     pub data: Option<Box<RawValue>>,
 }
@@ -120,6 +124,9 @@ pub struct PairSum {
     pub accepted: u64,
     /// Credits taken.
     pub credits_taken: u64,
+    /// Messages accepted from another system; they are among `accepted`.
+    #[serde(default)]
+    pub sent_elsewhere: u64,
 }
 
 /// One minted token.

@@ -269,6 +269,7 @@ impl State {
                 credit_taken: false,
                 reply_delivered: false,
                 concurrent,
+                why_43101: None,
                 data: inquiry.data(),
             });
             self.calls.len() - 1
@@ -296,6 +297,13 @@ impl State {
             Api::ClearQuota | Api::ClearQuotaV2 => self.judge_clear_quota(inquiry),
         };
         let reply = judged.unwrap_or_else(|refusal| self.refuse(&refusal, inquiry));
+        if reply.errcode == 43101 && inquiry.api == Api::Send && arrived.epoch == self.epoch {
+            let (openid, template_id) = inquiry.receiver();
+            let why = self.pair(&arrived.appid, openid, template_id).blame_43101();
+            if let Some(call) = arrived.index.and_then(|index| self.calls.get_mut(index)) {
+                call.why_43101 = Some(why);
+            }
+        }
         if reply.msgid.is_some() && arrived.epoch == self.epoch {
             self.counts.sends_accepted += 1;
             if let Some(call) = arrived.index.and_then(|index| self.calls.get_mut(index)) {
@@ -316,11 +324,22 @@ impl State {
 
     /// The sent event of an accepted message, unless none is to be pushed.
     pub fn sent_push(&self, inquiry: &Inquiry<'_>, arrived: &Arrived, msgid: i64) -> Option<Push> {
-        let spec = self.callback(&arrived.appid)?;
+        let (openid, template_id) = inquiry.receiver();
+        self.sent_event(&arrived.appid, openid, template_id, msgid)
+    }
+
+    /// The sent event of a message, unless none is to be pushed.
+    pub fn sent_event(
+        &self,
+        appid: &str,
+        openid: &str,
+        template_id: &str,
+        msgid: i64,
+    ) -> Option<Push> {
+        let spec = self.callback(appid)?;
         if spec.timing == CallbackTiming::Never {
             return None;
         }
-        let (openid, template_id) = inquiry.receiver();
         let entry = vec![
             ("TemplateId", template_id.to_owned()),
             ("MsgID", msgid.to_string()),
@@ -328,7 +347,7 @@ impl State {
             ("ErrorStatus", spec.error_status.clone()),
         ];
         let event = "subscribe_msg_sent_event";
-        self.push(&arrived.appid, event, openid, vec![entry])
+        self.push(appid, event, openid, vec![entry])
     }
 
     /// An event about a user, if the app has a callback URL.

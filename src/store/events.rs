@@ -1,12 +1,23 @@
 //! Statements on what WeChat says by callback.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use sqlx::types::Json;
 
 use super::{Store, StoreError};
 
-/// Events looked at in one call of [`Store::apply_events`].
+/// Events looked at in one call of [`Store::apply_events`] or [`Store::apply_answers`].
 pub const EVENTS_A_CALL: i32 = 500;
+
+/// Which row is the same tap as an accept, and what becomes of an accept that has none.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimPolicy {
+    /// How much later than the accept the row may have been inserted.
+    pub window: Duration,
+    /// Whether an accept without a row becomes a held row; otherwise it is only counted.
+    pub holds_unclaimed: bool,
+}
 
 impl Store {
     /// Stores an event, one row for each entry of its `List`, unless it is known. Returns how many entries were new;
@@ -36,6 +47,20 @@ impl Store {
         let query =
             sqlx::query_scalar(include_str!("../../sql/apply_events.sql")).bind(EVENTS_A_CALL);
         self.run("apply_events", query.fetch_one(&self.pool)).await
+    }
+
+    /// Applies what users accepted and refused: parks and releases rows, pairs accepts with rows. Returns how many events
+    /// were looked at: as many as [`EVENTS_A_CALL`] means that there may be more.
+    ///
+    /// # Errors
+    ///
+    /// Call it again later.
+    pub async fn apply_answers(&self, policy: ClaimPolicy) -> Result<i32, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/apply_answers.sql"))
+            .bind(policy.holds_unclaimed)
+            .bind(policy.window.as_secs_f64())
+            .bind(EVENTS_A_CALL);
+        self.run("apply_answers", query.fetch_one(&self.pool)).await
     }
 
     /// Forgets old events, at most 20,000. Returns how many.

@@ -230,6 +230,54 @@ pub struct Doubt {
     pub events_since: i64,
 }
 
+/// One user's credits of one template, as in the view `notification_credits`.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct Credits {
+    /// The template.
+    pub template_id: String,
+    /// What WeChat most likely still holds.
+    pub balance: i64,
+    /// Accepts we know of.
+    pub accepted: i64,
+    /// Accepts that no row claims.
+    pub unclaimed: i64,
+    /// Recorded and not armed.
+    pub held: i64,
+    /// On their way, or paused.
+    pub pending: i64,
+    /// Perhaps spent.
+    pub in_doubt: i64,
+    /// Spent.
+    pub sent: i64,
+    /// Perhaps spent; never found out.
+    pub unresolved: i64,
+    /// WeChat said that there was none.
+    pub dead_gone: i64,
+    /// Refused for a reason that spends none.
+    pub dead_kept: i64,
+    /// Dead-lettered, and unknown what became of it.
+    pub dead_unknown: i64,
+    /// Expired, cancelled or duplicate.
+    pub unused: i64,
+    /// Messages of other systems.
+    pub sent_elsewhere: i64,
+    /// Since when the user refuses the template.
+    pub refused_at: Option<DateTime<Utc>>,
+    /// The last accept that WeChat pushed.
+    pub last_accepted_at: Option<DateTime<Utc>>,
+}
+
+/// Where the books of a user do not balance.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct CreditFault {
+    /// The template.
+    pub template_id: String,
+    /// What is wrong.
+    pub fault: String,
+    /// The notification it is about.
+    pub notification_id: Option<i64>,
+}
+
 /// One worker that is alive.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct LiveWorker {
@@ -591,6 +639,26 @@ impl Store {
             bind_filter!(query, filter).bind(as_count(rows_max)),
         )
         .await
+    }
+
+    /// One user's credits, a row for each template.
+    pub async fn credits(&self, appid: &str, openid: &str) -> Result<Vec<Credits>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/credits.sql"))
+            .bind(appid)
+            .bind(openid);
+        self.read_rows("credits", query).await
+    }
+
+    /// Where one user's books do not balance.
+    pub async fn credit_faults(
+        &self,
+        appid: &str,
+        openid: &str,
+    ) -> Result<Vec<CreditFault>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/credit_faults.sql"))
+            .bind(appid)
+            .bind(openid);
+        self.read_rows("credit_faults", query).await
     }
 
     /// How many notifications are in doubt.

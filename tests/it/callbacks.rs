@@ -14,8 +14,8 @@ use wxnotify::config::{Settings, Sources};
 use wxnotify::http::callback::Callbacks;
 use wxnotify::http::{self, Health};
 use wxnotify::simulate::{
-    Action, CallbackFormat, CallbackMode, CallbackSpec, CallbackTiming, Control, FakeWechat,
-    ListShape, Rule, SimulateOptions,
+    Action, Answer, CallbackFormat, CallbackMode, CallbackSpec, CallbackTiming, Control,
+    FakeWechat, ListShape, Rule, SimulateOptions, Tap, TapAnswer, Why43101,
 };
 use wxnotify::store::Store;
 use wxnotify::telemetry;
@@ -642,7 +642,10 @@ async fn every_entry_of_a_list_is_a_row_of_its_own() {
         "reject"
     );
     assert_eq!(events[1]["payload"]["FromUserName"], "user-1");
-    assert_eq!(events[1]["apply_at"], Value::Null, "no row waits for it");
+    assert_eq!(
+        (&events[0]["answer"], &events[1]["answer"]),
+        (&json!("accept"), &json!("reject"))
+    );
 }
 
 #[tokio::test]
@@ -856,7 +859,13 @@ async fn old_events_are_forgotten_and_young_ones_are_not() {
         }
     }
     let store = Store::new(scene.queue.pool().clone());
-    assert_eq!(store.drop_old_events(13).await.unwrap(), 3);
+    // Nobody's message of 40 days ago may yet explain a 43101.
+    assert_eq!(store.drop_old_events(13).await.unwrap(), 2);
+    scene
+        .queue
+        .force("update wechat_events set applied_at = received_at where msgid is not null")
+        .await;
+    assert_eq!(store.drop_old_events(13).await.unwrap(), 1);
     let left: Vec<String> = sqlx::query_scalar("select openid from wechat_events order by openid")
         .fetch_all(scene.queue.pool())
         .await
@@ -1051,6 +1060,77 @@ async fn a_lost_reply_is_made_good_by_the_sent_event_and_sent_once() {
 }
 
 #[tokio::test]
+async fn what_users_tap_parks_and_releases_their_rows() {
+    let stage = Stage::new(None).await;
+    let control = stage.control();
+    control.set_callback(APPID, Some(CallbackSpec::new(&stage.url, TOKEN)));
+    let accept = |always_keep| Tap {
+        appid: APPID.to_owned(),
+        openid: "user-1".to_owned(),
+        answers: vec![TapAnswer {
+            template_id: "template-1".to_owned(),
+            answer: Answer::Accept,
+        }],
+        always_keep,
+    };
+    control.tap(&accept(false));
+    let first = stage.enqueue("user-1").await;
+    stage
+        .until(first, "sent", |row| row["status"] == "sent")
+        .await;
+
+    control.reject_later(APPID, "user-1", "template-1");
+    eventually("the refusal is noted", async || {
+        sqlx::query_scalar::<_, bool>("select exists (select from wechat_refusals)")
+            .fetch_one(stage.queue.pool())
+            .await
+            .unwrap()
+    })
+    .await;
+    let earlier = json!({"appid": APPID, "openid": "user-1", "created_at": kernel::in_secs(-60)});
+    let second = stage.queue.enqueue(earlier).await;
+    stage
+        .until(second, "parked", |row| row["status"] == "paused")
+        .await;
+    assert_eq!(control.counts().sends_arrived, 1);
+
+    // WeChat dates in whole seconds: the accept must be of a later one.
+    control.advance_clock(Duration::from_secs(2));
+    control.tap(&accept(false));
+    stage
+        .until(second, "sent", |row| row["status"] == "sent")
+        .await;
+
+    control.tap(&accept(true));
+    assert!(
+        control
+            .send_elsewhere(APPID, "user-1", "template-1")
+            .is_some()
+    );
+    let third = stage.enqueue("user-1").await;
+    stage
+        .until(third, "dead", |row| row["errcode"] == 43101)
+        .await;
+    let why = control.ledger().calls.last().unwrap().why_43101;
+    assert_eq!(why, Some(Why43101::SpentElsewhere));
+    eventually(
+        "the other system's event tells which 43101 it was",
+        async || {
+            sqlx::query_scalar::<_, String>(
+                "select which || ' ' || certainty from notification_43101 where id = $1",
+            )
+            .bind(third)
+            .fetch_one(stage.queue.pool())
+            .await
+            .unwrap()
+                == "spent_elsewhere certain"
+        },
+    )
+    .await;
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn without_callbacks_nothing_changes() {
     let stage = Stage::new(None).await;
     let sent = stage.enqueue("user-1").await;
@@ -1162,6 +1242,38 @@ async fn the_fake_is_told_of_callbacks_over_http_too() {
     let answered = answered.wait_until(|counts| counts.callbacks_answered == 1);
     tokio::time::timeout(PATIENCE, answered).await.unwrap();
     assert_eq!(scene.events().await.len(), 1);
+
+    let pair = json!({"appid": APP, "openid": "user-2", "template_id": "T1"});
+    let accept = |always_keep: bool| {
+        json!({"appid": APP, "openid": "user-2", "always_keep": always_keep,
+            "answers": [{"template_id": "T1", "answer": "accept"}]})
+    };
+    assert_eq!(operate("tap", accept(true)).await.0, 200);
+    let (status, sent) = operate("send_elsewhere", pair.clone()).await;
+    assert!(status == 200 && !sent.contains("null"), "{sent}");
+    let (_, refused) = operate("send_elsewhere", pair.clone()).await;
+    assert!(refused.contains("null"), "the credit is spent: {refused}");
+    assert_eq!(operate("tap", accept(false)).await.0, 200);
+    assert_eq!(operate("reject_later", pair.clone()).await.0, 200);
+    let (_, refused) = operate("send_elsewhere", pair).await;
+    assert!(refused.contains("null"), "the user refuses: {refused}");
+    eventually(
+        "the events but that of the always-keep arrive",
+        async || {
+            let mut events: Vec<_> = scene.events().await[1..]
+                .iter()
+                .map(|event| event["event"].as_str().unwrap().to_owned())
+                .collect();
+            events.sort();
+            events
+                == [
+                    "subscribe_msg_change_event",
+                    "subscribe_msg_popup_event",
+                    "subscribe_msg_sent_event",
+                ]
+        },
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod callbacks;
 mod cli;
 mod config;
+mod credits;
 mod delivery;
 mod demo;
 mod errcodes;
@@ -11,6 +12,7 @@ mod hammer;
 mod harness;
 mod http;
 mod kernel;
+mod month;
 mod operate;
 mod operator_queries;
 mod postgres;

@@ -526,7 +526,7 @@ async fn fill_with_every_combination(queue: &Queue) {
     queue
         .force(
             "update pending_notifications p set
-                waiting_for = (array[null, 'retry', 'user', 'pair', 'template', 'app', 'duplicate', null])[n % 8 + 1],
+                waiting_for = (array[null, 'retry', 'user', 'pair', 'template', 'app', 'duplicate', 'refused'])[n % 8 + 1],
                 due = now() + case when n / 8 % 2 = 0 then interval '1 hour' else interval '-1 hour' end,
                 held = n / 16 % 3 = 1,
                 attempts = 1,

@@ -298,6 +298,20 @@ async fn a_held_doubt_is_never_sent_again_and_ends_unresolved_at_its_age() {
 }
 
 #[tokio::test]
+async fn a_held_doubt_that_is_never_answered_frees_its_pair_at_its_end() {
+    let queue = Queue::new().await;
+    let held = doubtful(&queue, json!({"on_doubt": "hold"})).await;
+    let next = queue.enqueue(json!({})).await;
+    assert!(queue.lease("one").await.is_none());
+    assert_eq!(queue.tidy(APP).await, 1);
+    assert_eq!(queue.state(next).await, "pending: pair");
+    queue.make_due(held).await;
+    queue.tidy(APP).await;
+    assert_eq!(queue.state(held).await, "unresolved");
+    assert_eq!(queue.lease("one").await.unwrap().ids, [next]);
+}
+
+#[tokio::test]
 async fn a_row_in_doubt_never_ends_as_if_nothing_had_been_sent() {
     let queue = Queue::new().await;
     let at_its_end = doubtful(&queue, json!({"expire_at": in_secs(3600)})).await;

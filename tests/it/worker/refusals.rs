@@ -278,3 +278,31 @@ async fn a_user_busy_elsewhere_waits_a_little_and_no_attempt_is_counted() {
     let waited = sends[1].arrived_at - sends[0].answered_at.unwrap();
     assert!(waited >= TimeDelta::milliseconds(1900), "{waited}");
 }
+
+#[tokio::test]
+async fn a_long_term_message_without_subscription_waits_without_an_attempt_until_the_user_accepts()
+{
+    let scene = Scene::without_credits().await;
+    scene
+        .wechat
+        .add_template(APP, TemplateSpec::new(TEMPLATE, ["thing1"]).long_term());
+    let long_term = json!({"kind": "long_term", "attempts_max": 1});
+    let id = scene.insert("oUser", long_term.clone()).await;
+    let _worker = scene.start(&[]);
+    let row = scene.until(id, "paused").await;
+    assert_eq!((row.attempts, row.errcode), (0, Some(43101)));
+    let next = scene.insert("oUser", long_term).await;
+    scene.until(next, "paused").await;
+    assert_eq!(scene.sends(), 1, "the second is not even tried");
+
+    scene.wechat.grant(APP, "oUser", TEMPLATE, 1);
+    let accept = json!({"Event": "subscribe_msg_popup_event", "FromUserName": "oUser", "CreateTime": Utc::now().timestamp() + 1,
+        "List": {"TemplateId": TEMPLATE, "SubscribeStatusString": "accept"}});
+    sqlx::query("select wxnotify_ingest_event($1, $2)")
+        .bind(APP)
+        .bind(accept)
+        .execute(scene.pool())
+        .await
+        .unwrap();
+    scene.until_all(&[id, next], "sent").await;
+}
