@@ -259,7 +259,7 @@ comment on column pending_notifications.last_lease is 'wxnotify''s: the lease th
 comment on column pending_notifications.last_errcode is 'wxnotify''s: WeChat''s errcode at the last attempt.';
 comment on column pending_notifications.last_errmsg is 'wxnotify''s: WeChat''s errmsg or the transport failure of the last attempt.';
 comment on column pending_notifications.last_attempt_at is 'wxnotify''s: when the last attempt was settled.';
-comment on column pending_notifications.producer is 'The database user that inserted it.';
+comment on column pending_notifications.producer is 'The database user that inserted or armed it.';
 
 comment on table notification_history is 'Final rows, partitioned by month of finished_at (UTC) and dropped by retention.';
 comment on column notification_history.id is 'The id it had in pending_notifications.';

@@ -261,7 +261,8 @@ begin
         new.last_errcode := old.last_errcode;
         new.last_errmsg := old.last_errmsg;
         new.last_attempt_at := old.last_attempt_at;
-        new.producer := old.producer;
+        -- Whose row it is follows the words: who arms a credit has its status, and may still change it.
+        new.producer := case when old.held and not new.held then session_user else old.producer end;
         if (new.send_at, new.held, new.openid, new.template_id, new.dedup_key)
            is distinct from (old.send_at, old.held, old.openid, old.template_id, old.dedup_key) then
             new.due := wxnotify_next_due(new.held, new.send_at, new.expire_at);

@@ -18,6 +18,7 @@ mod operator_queries;
 mod postgres;
 mod random_rows;
 mod readme;
+mod security;
 mod simulate;
 mod tokens;
 mod views;
