@@ -112,11 +112,12 @@ begin
             execute format('grant %s on %I to wxnotify_operator', v_rights, v_object.relname);
         end if;
 
-        -- Column by column: what tells of a person is left out.
+        -- What tells of a person is left out; a view that has nothing of the kind is granted whole.
         if (v_object.is_view and v_object.relname <> 'own_notifications' or v_object.relname = 'wechat_errcodes') and 'wxnotify_viewer' = any (v_roles) then
-            execute format('grant select (%s) on %I to wxnotify_viewer',
-                (select string_agg(quote_ident(a.attname), ', ') from pg_attribute a
-                 where a.attrelid = v_object.oid and a.attnum > 0 and not a.attisdropped and a.attname <> all (v_private)), v_object.relname);
+            select case when bool_or(a.attname = any (v_private))
+                        then format('(%s)', string_agg(quote_ident(a.attname), ', ') filter (where a.attname <> all (v_private))) end
+            into v_rights from pg_attribute a where a.attrelid = v_object.oid and a.attnum > 0 and not a.attisdropped;
+            execute format('grant select %s on %I to wxnotify_viewer', v_rights, v_object.relname);
         end if;
     end loop;
     if 'wxnotify_producer' = any (v_roles) then

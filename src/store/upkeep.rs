@@ -200,9 +200,10 @@ impl Store {
     pub async fn drop_old_partitions(&self, keep_months: i32) -> Result<Vec<String>, StoreError> {
         let mut dropped = Vec::new();
         loop {
-            let query =
-                sqlx::query_scalar::<_, Option<String>>(include_str!("../../sql/drop_old_partition.sql"))
-                    .bind(keep_months);
+            let query = sqlx::query_scalar::<_, Option<String>>(include_str!(
+                "../../sql/drop_old_partition.sql"
+            ))
+            .bind(keep_months);
             match self
                 .run("drop_old_partition", query.fetch_one(&self.pool))
                 .await?

@@ -17,7 +17,6 @@ const PASSWORD: &str = "password-of-a-login-never-to-be-shown";
 /// A login that is a member of one of wxnotify's roles, and connections of it.
 pub struct Login {
     pub name: String,
-    pub url: String,
     pub pool: PgPool,
 }
 
@@ -27,8 +26,7 @@ impl Login {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("wxnotify_login_{}_{count}", std::process::id());
-        let statement =
-            format!("create role {name} login password '{PASSWORD}' in role {role}");
+        let statement = format!("create role {name} login password '{PASSWORD}' in role {role}");
         sqlx::raw_sql(AssertSqlSafe(statement))
             .execute(database.pool())
             .await
@@ -36,13 +34,12 @@ impl Login {
         let mut url = url::Url::parse(database.url()).unwrap();
         url.set_username(&name).unwrap();
         url.set_password(Some(PASSWORD)).unwrap();
-        let url = url.to_string();
         let pool = PgPoolOptions::new()
             .max_connections(3)
-            .connect(&url)
+            .connect(url.as_str())
             .await
             .unwrap();
-        Self { name, url, pool }
+        Self { name, pool }
     }
 
     /// Runs statements; gives the SQLSTATE of the refusal.

@@ -92,14 +92,19 @@ async fn each_role_has_exactly_the_rights_on_record() {
         assert!(denied(role, "create in the schema"), "{role}");
     }
     let private = ["openid", "data", "page", "dedup_key", "login_code", "extra"];
-    for line in rights.iter().filter(|line| line.starts_with("wxnotify_viewer may ")) {
+    for line in rights
+        .iter()
+        .filter(|line| line.starts_with("wxnotify_viewer may "))
+    {
         let columns: Vec<&str> = line
             .split(['(', ')', ',', ' '])
             .filter(|word| !word.is_empty())
             .collect();
         assert!(!columns.iter().any(|c| private.contains(c)), "{line}");
         assert!(
-            line.contains(" select ") || line.contains(" call ") || line.ends_with("usage in the schema"),
+            line.contains(" select ")
+                || line.contains(" call ")
+                || line.ends_with("usage in the schema"),
             "{line}"
         );
     }
@@ -130,19 +135,28 @@ async fn a_viewer_reads_no_receiver_and_no_message_from_any_view() {
     for (view, columns) in &readable {
         if let Some(columns) = columns {
             let rows = viewer
-                .texts(&format!("select to_jsonb(r) from (select {columns} from {view}) r"))
+                .texts(&format!(
+                    "select to_jsonb(r) from (select {columns} from {view}) r"
+                ))
                 .await;
             seen.push_str(&rows.join("\n"));
         }
     }
     seen.push_str(
         &viewer
-            .texts(&format!("select to_jsonb(e) from explain_notification({id}) e"))
+            .texts(&format!(
+                "select to_jsonb(e) from explain_notification({id}) e"
+            ))
             .await
             .join("\n"),
     );
     assert!(readable.len() > 10 && seen.contains("47003"), "{seen}");
-    for private in ["oReceiver", "oDoubtful", "words of a message", "pages/secret"] {
+    for private in [
+        "oReceiver",
+        "oDoubtful",
+        "words of a message",
+        "pages/secret",
+    ] {
         assert!(!seen.contains(private), "{private}: {seen}");
     }
     for query in [
@@ -169,24 +183,47 @@ async fn a_producer_sees_changes_and_cancels_its_own_rows_alone() {
     let queue = Queue::new().await;
     let shop = Login::of("wxnotify_producer", queue.database()).await;
     let school = Login::of("wxnotify_producer", queue.database()).await;
-    let order = json!({"openid": "oShopper", "business_ref": "order-17", "producer": "somebody else"});
+    let order =
+        json!({"openid": "oShopper", "business_ref": "order-17", "producer": "somebody else"});
     let ordered = insert(&shop.pool, order).await.unwrap();
-    let lesson = insert(&school.pool, json!({"openid": "oPupil", "business_ref": "lesson-4"}))
-        .await
-        .unwrap();
+    let lesson = insert(
+        &school.pool,
+        json!({"openid": "oPupil", "business_ref": "lesson-4"}),
+    )
+    .await
+    .unwrap();
 
     let own = shop.texts("select openid from pending_notifications").await;
     assert_eq!(own, ["oShopper"]);
-    assert_eq!(shop.run("delete from pending_notifications where business_ref = 'lesson-4'").await, 0);
+    assert_eq!(
+        shop.run("delete from pending_notifications where business_ref = 'lesson-4'")
+            .await,
+        0
+    );
     assert_eq!(shop.run("update pending_notifications set send_at = now() + interval '1 h' where business_ref = 'lesson-4'").await, 0);
-    assert_eq!(shop.run("update pending_notifications set page = 'pages/a' where business_ref = 'order-17'").await, 1);
-    assert_eq!(shop.texts("select status from own_notifications").await, ["due"]);
+    assert_eq!(
+        shop.run(
+            "update pending_notifications set page = 'pages/a' where business_ref = 'order-17'"
+        )
+        .await,
+        1
+    );
+    assert_eq!(
+        shop.texts("select status from own_notifications").await,
+        ["due"]
+    );
     assert_eq!(school.run("delete from pending_notifications").await, 1);
     assert_eq!(queue.state(lesson).await, "cancelled");
     assert_eq!(queue.state(ordered).await, "pending");
     // The status of a final row, too, and only to its producer.
-    assert_eq!(school.texts("select status from own_notifications").await, ["cancelled"]);
-    assert_eq!(shop.texts("select id from own_notifications").await, [ordered.to_string()]);
+    assert_eq!(
+        school.texts("select status from own_notifications").await,
+        ["cancelled"]
+    );
+    assert_eq!(
+        shop.texts("select id from own_notifications").await,
+        [ordered.to_string()]
+    );
 
     for forbidden in [
         "update pending_notifications set attempts = 0",
@@ -229,10 +266,14 @@ async fn the_guards_flag_helps_no_producer() {
     let shop = Login::of("wxnotify_producer", queue.database()).await;
     let flying = insert(&shop.pool, json!({})).await.unwrap();
     let lease = queue.lease_and_start("one").await;
-    let doubtful = insert(&shop.pool, json!({"openid": "oDoubt"})).await.unwrap();
+    let doubtful = insert(&shop.pool, json!({"openid": "oDoubt"}))
+        .await
+        .unwrap();
     let second = queue.lease_and_start("one").await;
     queue.settle(&second, &[Outcome::doubt(doubtful)]).await;
-    let free = insert(&shop.pool, json!({"openid": "oFree"})).await.unwrap();
+    let free = insert(&shop.pool, json!({"openid": "oFree"}))
+        .await
+        .unwrap();
     let mut session = shop.pool.acquire().await.unwrap();
     let mut run = async |statement: &str| {
         sqlx::query(AssertSqlSafe(statement.to_owned()))
@@ -245,10 +286,28 @@ async fn the_guards_flag_helps_no_producer() {
     run("set gin_fuzzy_search_limit = 20784").await;
     run("set enable_seqscan = off").await;
     for id in [flying, doubtful] {
-        assert_eq!(run(&format!("delete from pending_notifications where id = {id}")).await, 0);
-        assert_eq!(run(&format!("update pending_notifications set send_at = null where id = {id}")).await, 0);
+        assert_eq!(
+            run(&format!(
+                "delete from pending_notifications where id = {id}"
+            ))
+            .await,
+            0
+        );
+        assert_eq!(
+            run(&format!(
+                "update pending_notifications set send_at = null where id = {id}"
+            ))
+            .await,
+            0
+        );
     }
-    assert_eq!(run(&format!("delete from pending_notifications where id = {free}")).await, 1);
+    assert_eq!(
+        run(&format!(
+            "delete from pending_notifications where id = {free}"
+        ))
+        .await,
+        1
+    );
 
     assert_eq!(queue.state(free).await, "cancelled");
     assert_eq!(queue.state(doubtful).await, "pending: doubt");
@@ -262,18 +321,34 @@ async fn a_credit_that_one_producer_recorded_another_may_arm_and_then_owns() {
     let queue = Queue::new().await;
     let accounts = Login::of("wxnotify_producer", queue.database()).await;
     let shop = Login::of("wxnotify_producer", queue.database()).await;
-    let id = insert(&accounts.pool, json!({"held": true, "data": {}})).await.unwrap();
+    let id = insert(&accounts.pool, json!({"held": true, "data": {}}))
+        .await
+        .unwrap();
     let later = in_secs(3600);
 
     let armed = shop
-        .texts(&format!("select arm('{APP}', 'user-1', 'template-1', '{{\"thing1\": \"x\"}}', '{later}')"))
+        .texts(&format!(
+            "select arm('{APP}', 'user-1', 'template-1', '{{\"thing1\": \"x\"}}', '{later}')"
+        ))
         .await;
 
     assert_eq!(armed, [id.to_string()]);
-    assert_eq!(shop.texts("select status from own_notifications").await, ["scheduled"]);
-    assert!(accounts.texts("select id from own_notifications").await.is_empty());
+    assert_eq!(
+        shop.texts("select status from own_notifications").await,
+        ["scheduled"]
+    );
+    assert!(
+        accounts
+            .texts("select id from own_notifications")
+            .await
+            .is_empty()
+    );
     assert_eq!(accounts.run("delete from pending_notifications").await, 0);
-    assert_eq!(shop.run("update pending_notifications set send_at = null").await, 1);
+    assert_eq!(
+        shop.run("update pending_notifications set send_at = null")
+            .await,
+        1
+    );
     assert_eq!(shop.run("delete from pending_notifications").await, 1);
     assert_eq!(queue.history(id).await.status, "cancelled");
 }
@@ -286,8 +361,12 @@ async fn a_curious_function_sees_only_its_own_rows() {
         Login::of("wxnotify_producer", queue.database()).await,
         Login::of("wxnotify_producer", queue.database()).await,
     );
-    insert(&shop.pool, json!({"openid": "oMine"})).await.unwrap();
-    insert(&school.pool, json!({"openid": "oTheirs"})).await.unwrap();
+    insert(&shop.pool, json!({"openid": "oMine"}))
+        .await
+        .unwrap();
+    insert(&school.pool, json!({"openid": "oTheirs"}))
+        .await
+        .unwrap();
     let mut session = shop.pool.acquire().await.unwrap();
     sqlx::raw_sql(
         "create temp table seen (openid text);
@@ -317,12 +396,21 @@ async fn row_security_costs_the_worker_and_the_owner_nothing() {
          where appid = 'a' and lane = 1 and due <= now() and (due, id) > ('-infinity', 0) order by due, id limit 9 for update skip locked";
     let plan = async |pool: &PgPool| {
         let mut session = pool.acquire().await.unwrap();
-        sqlx::query("set enable_seqscan = off").execute(&mut *session).await.unwrap();
-        let lines: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut *session).await.unwrap();
+        sqlx::query("set enable_seqscan = off")
+            .execute(&mut *session)
+            .await
+            .unwrap();
+        let lines: Vec<String> = sqlx::query_scalar(query)
+            .fetch_all(&mut *session)
+            .await
+            .unwrap();
         lines.join("\n")
     };
     let owners = plan(queue.pool()).await;
-    assert!(owners.contains("using pick") && !owners.contains("producer"), "{owners}");
+    assert!(
+        owners.contains("using pick") && !owners.contains("producer"),
+        "{owners}"
+    );
     assert_eq!(plan(&worker.pool).await, owners);
     assert!(plan(&shop.pool).await.contains("producer = SESSION_USER"));
 }
@@ -335,7 +423,8 @@ struct Line {
 }
 
 async fn command(pool: &PgPool, words: &str) -> Value {
-    let line = Line::try_parse_from(std::iter::once("wxnotify").chain(words.split_whitespace())).unwrap();
+    let line =
+        Line::try_parse_from(std::iter::once("wxnotify").chain(words.split_whitespace())).unwrap();
     execute(line.command, &Store::new(pool.clone()))
         .await
         .unwrap_or_else(|error| panic!("wxnotify {words}: {error:#}"))
@@ -347,11 +436,19 @@ async fn command(pool: &PgPool, words: &str) -> Value {
 async fn an_operator_uses_every_command_and_touches_no_table() {
     let queue = Queue::new().await;
     let operator = Login::of("wxnotify_operator", queue.database()).await;
-    let dead = queue.enqueue(json!({"openid": "oDead", "business_ref": "order-1"})).await;
+    let dead = queue
+        .enqueue(json!({"openid": "oDead", "business_ref": "order-1"}))
+        .await;
     let (one, two, three) = (
-        queue.enqueue(json!({"openid": "oOne", "on_doubt": "hold"})).await,
-        queue.enqueue(json!({"openid": "oTwo", "on_doubt": "hold"})).await,
-        queue.enqueue(json!({"openid": "oThree", "on_doubt": "hold"})).await,
+        queue
+            .enqueue(json!({"openid": "oOne", "on_doubt": "hold"}))
+            .await,
+        queue
+            .enqueue(json!({"openid": "oTwo", "on_doubt": "hold"}))
+            .await,
+        queue
+            .enqueue(json!({"openid": "oThree", "on_doubt": "hold"}))
+            .await,
     );
     let lease = queue.lease_and_start("worker/1").await;
     let outcomes = [
@@ -361,8 +458,12 @@ async fn an_operator_uses_every_command_and_touches_no_table() {
         Outcome::doubt(three),
     ];
     queue.settle(&lease, &outcomes).await;
-    let waiting = queue.enqueue(json!({"openid": "oWaiting", "business_ref": "order-2"})).await;
-    let cancelled = queue.enqueue(json!({"openid": "oCancelled", "business_ref": "order-3"})).await;
+    let waiting = queue
+        .enqueue(json!({"openid": "oWaiting", "business_ref": "order-2"}))
+        .await;
+    let cancelled = queue
+        .enqueue(json!({"openid": "oCancelled", "business_ref": "order-3"}))
+        .await;
 
     for words in [
         "status".to_owned(),
@@ -394,8 +495,13 @@ async fn an_operator_uses_every_command_and_touches_no_table() {
         .fetch_all(queue.pool())
         .await
         .unwrap();
-    assert!(actors.iter().all(|actor| actor.starts_with(&operator.name)), "{actors:?}");
-    operator.run("update wechat_errcodes set retries_max = 3 where errcode = -1").await;
+    assert!(
+        actors.iter().all(|actor| actor.starts_with(&operator.name)),
+        "{actors:?}"
+    );
+    operator
+        .run("update wechat_errcodes set retries_max = 3 where errcode = -1")
+        .await;
 
     for forbidden in [
         "select * from pending_notifications",
@@ -487,7 +593,10 @@ async fn every_function_fixes_its_search_path_and_public_may_call_none() {
            and not has_function_privilege('wxnotify_producer', p.oid, 'execute') order by 1",
     )
     .await;
-    assert!(nobodys.is_empty(), "granted to nobody, see wxnotify_grant_roles: {nobodys:#?}");
+    assert!(
+        nobodys.is_empty(),
+        "granted to nobody, see wxnotify_grant_roles: {nobodys:#?}"
+    );
 }
 
 #[tokio::test]
@@ -513,13 +622,26 @@ async fn a_worker_drops_what_retention_ended_and_owns_nothing() {
         .unwrap();
 
     let error = store.drop_old_partitions(12).await.unwrap_err();
-    assert_eq!(error.sqlstate().as_deref(), Some("55P03"), "a reader is in the way: {error}");
+    assert_eq!(
+        error.sqlstate().as_deref(),
+        Some("55P03"),
+        "a reader is in the way: {error}"
+    );
     sqlx::raw_sql("commit").execute(&mut report).await.unwrap();
     let dropped = store.drop_old_partitions(12).await.unwrap();
 
-    assert_eq!(dropped, ["notification_history_2020_01", "notification_attempts_2020_02"]);
+    assert_eq!(
+        dropped,
+        [
+            "notification_history_2020_01",
+            "notification_attempts_2020_02"
+        ]
+    );
     assert!(store.drop_old_partitions(12).await.unwrap().is_empty());
-    assert!(store.drop_old_partitions(0).await.is_err(), "this month is never dropped");
+    assert!(
+        store.drop_old_partitions(0).await.is_err(),
+        "this month is never dropped"
+    );
     assert_eq!(store.make_partitions().await.unwrap(), 0);
     for forbidden in [
         "drop table notification_history",
@@ -537,10 +659,12 @@ async fn a_worker_drops_what_retention_ended_and_owns_nothing() {
     ] {
         assert_eq!(worker.refused(forbidden).await, DENIED, "{forbidden}");
     }
-    sqlx::raw_sql("drop table if exists notification_history_2020_01, notification_attempts_2020_02")
-        .execute(queue.pool())
-        .await
-        .unwrap();
+    sqlx::raw_sql(
+        "drop table if exists notification_history_2020_01, notification_attempts_2020_02",
+    )
+    .execute(queue.pool())
+    .await
+    .unwrap();
 }
 
 async fn migrate(url: &str) -> Output {
@@ -574,12 +698,26 @@ async fn roles_are_made_by_whoever_may_and_granted_by_the_next_migration() {
     }
     let outputs = futures::future::join_all(urls.iter().map(|url| migrate(url))).await;
     for output in &outputs {
-        assert!(output.status.success() && !said(output).contains("next:"), "{}", said(output));
+        assert!(
+            output.status.success() && !said(output).contains("next:"),
+            "{}",
+            said(output)
+        );
     }
     let roles = "select count(*) from pg_roles where rolname in ('wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker')";
-    assert_eq!(sqlx::query_scalar::<_, i64>(roles).fetch_one(&mut administrator).await.unwrap(), 4);
+    assert_eq!(
+        sqlx::query_scalar::<_, i64>(roles)
+            .fetch_one(&mut administrator)
+            .await
+            .unwrap(),
+        4
+    );
     for name in ["one", "two", "three"] {
-        run(&mut administrator, &format!("drop database {name} with (force)")).await;
+        run(
+            &mut administrator,
+            &format!("drop database {name} with (force)"),
+        )
+        .await;
     }
     for role in ROLES {
         run(&mut administrator, &format!("drop role {role}")).await;
@@ -587,30 +725,59 @@ async fn roles_are_made_by_whoever_may_and_granted_by_the_next_migration() {
 
     // Where the owner may not create roles, it is told so, and everything else works.
     run(&mut administrator, "create role owner_of_four login").await;
-    run(&mut administrator, "create database four owner owner_of_four").await;
+    run(
+        &mut administrator,
+        "create database four owner owner_of_four",
+    )
+    .await;
     let mut url = url::Url::parse(&server.url_for("four")).unwrap();
     url.set_username("owner_of_four").unwrap();
     let first = migrate(url.as_str()).await;
     assert!(first.status.success(), "{}", said(&first));
-    assert!(said(&first).contains("deploy/roles.sql"), "{}", said(&first));
-    assert!(said(&first).contains("wxnotify_producer"), "{}", said(&first));
+    assert!(
+        said(&first).contains("deploy/roles.sql"),
+        "{}",
+        said(&first)
+    );
+    assert!(
+        said(&first).contains("wxnotify_producer"),
+        "{}",
+        said(&first)
+    );
     for _ in 0..2 {
-        run(&mut administrator, include_str!("../../../deploy/roles.sql")).await;
+        run(
+            &mut administrator,
+            include_str!("../../../deploy/roles.sql"),
+        )
+        .await;
     }
     let second = migrate(url.as_str()).await;
-    assert!(second.status.success() && !said(&second).contains("next:"), "{}", said(&second));
+    assert!(
+        second.status.success() && !said(&second).contains("next:"),
+        "{}",
+        said(&second)
+    );
     let mut owner = PgConnection::connect(url.as_str()).await.unwrap();
     let granted = "select has_table_privilege('wxnotify_worker', 'notification_leases', 'insert')
         and has_function_privilege('wxnotify_operator', 'cancel_notification(bigint, text)', 'execute')
         and has_column_privilege('wxnotify_producer', 'pending_notifications', 'send_at', 'update')
         and has_table_privilege('wxnotify_viewer', 'notification_backlog', 'select')
         and exists (select from pg_policy where polname = 'worker')";
-    assert!(sqlx::query_scalar::<_, bool>(granted).fetch_one(&mut owner).await.unwrap());
+    assert!(
+        sqlx::query_scalar::<_, bool>(granted)
+            .fetch_one(&mut owner)
+            .await
+            .unwrap()
+    );
 
     // A schema that everybody may create in is an invitation.
     run(&mut owner, "grant create on schema public to public").await;
     let third = migrate(url.as_str()).await;
-    assert!(said(&third).contains("REVOKE CREATE ON SCHEMA public FROM PUBLIC"), "{}", said(&third));
+    assert!(
+        said(&third).contains("REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        "{}",
+        said(&third)
+    );
     server.stop().await.unwrap();
 }
 
@@ -628,7 +795,13 @@ async fn the_roles_work_in_a_schema_of_another_name() {
     let support = Login::of("wxnotify_operator", &database).await;
     let statement = "insert into \"Notify\".pending_notifications (appid, openid, template_id, data) values ('wx', 'o', 't', '{\"thing1\": \"x\"}')";
     assert_eq!(shop.run(statement).await, 1);
-    assert_eq!(shop.texts("select status from \"Notify\".own_notifications").await, ["paused"]);
-    let cancelled = support.texts("select \"Notify\".cancel_notification(1)").await;
+    assert_eq!(
+        shop.texts("select status from \"Notify\".own_notifications")
+            .await,
+        ["paused"]
+    );
+    let cancelled = support
+        .texts("select \"Notify\".cancel_notification(1)")
+        .await;
     assert_eq!(cancelled, ["cancelled"]);
 }

@@ -11,9 +11,9 @@ use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio_rustls::rustls::ServerConfig;
 
 use crate::harness::{TestDatabase, eventually, in_time};
 use crate::worker::Scene;
@@ -95,13 +95,31 @@ async fn a_database_whose_certificate_is_not_right_is_not_spoken_to() {
         1
     );
     for (host, mode, root, why) in [
-        ("localhost", "verify-full", Some(&other_root), "another authority"),
-        ("localhost", "verify-full", None, "no authority of that name on this machine"),
+        (
+            "localhost",
+            "verify-full",
+            Some(&other_root),
+            "another authority",
+        ),
+        (
+            "localhost",
+            "verify-full",
+            None,
+            "no authority of that name on this machine",
+        ),
         ("127.0.0.1", "verify-full", Some(&root), "another host"),
-        ("localhost", "verify-ca", Some(&other_root), "another authority"),
+        (
+            "localhost",
+            "verify-ca",
+            Some(&other_root),
+            "another authority",
+        ),
     ] {
         let error = connect(host, mode, root).await.err().expect(why);
-        assert!(matches!(error, sqlx::Error::Tls(_) | sqlx::Error::Io(_)), "{why}: {error}");
+        assert!(
+            matches!(error, sqlx::Error::Tls(_) | sqlx::Error::Io(_)),
+            "{why}: {error}"
+        );
     }
 }
 
@@ -135,7 +153,16 @@ async fn a_wechat_whose_certificate_is_not_right_is_sent_nothing() {
     let status = scene.status(id).await;
     worker.stop().await;
 
-    assert_eq!(spoken.load(Ordering::SeqCst), 0, "not even a token was asked for");
+    assert_eq!(
+        spoken.load(Ordering::SeqCst),
+        0,
+        "not even a token was asked for"
+    );
     assert_ne!(status, "in_doubt", "nothing can have arrived");
-    assert_eq!(scene.count("select count(*) from notification_history").await, 0);
+    assert_eq!(
+        scene
+            .count("select count(*) from notification_history")
+            .await,
+        0
+    );
 }

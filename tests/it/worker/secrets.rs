@@ -128,7 +128,9 @@ async fn no_secret_token_openid_or_text_is_shown_at_trace_level() {
         .unwrap();
     let ready = ready.text().await.unwrap();
     // A push that is refused is told of, too.
-    let push = format!("http://{address}/wechat/callback/{APP}?signature=00&timestamp=1&nonce=n&openid=oMany1");
+    let push = format!(
+        "http://{address}/wechat/callback/{APP}?signature=00&timestamp=1&nonce=n&openid=oMany1"
+    );
     let refused = reqwest::Client::new().post(push).body("{}").send().await;
     assert_eq!(refused.unwrap().status(), 403);
     worker.signal(Signal::SIGTERM);
@@ -146,7 +148,10 @@ async fn no_secret_token_openid_or_text_is_shown_at_trace_level() {
     );
     assert!(metrics.contains("wxnotify_"), "{metrics}");
     assert!(texts.contains("[openid]"), "the errmsg was kept: {texts}");
-    assert!(!log.contains("permission denied"), "the role lacks a right: {log}");
+    assert!(
+        !log.contains("permission denied"),
+        "the role lacks a right: {log}"
+    );
     let ledger = scene.ledger();
     let tokens = ledger.tokens.iter().map(|token| token.access_token.clone());
     let openids = ledger.pairs.iter().map(|pair| pair.openid.clone());
@@ -184,7 +189,10 @@ async fn no_secret_token_openid_or_text_is_shown_at_trace_level() {
         everything.push_str(&rows);
     }
     assert!(everything.contains(TEXT), "it is a dump of all tables");
-    let tokens = ledger.tokens.iter().map(|token| token.access_token.as_str());
+    let tokens = ledger
+        .tokens
+        .iter()
+        .map(|token| token.access_token.as_str());
     for secret in tokens.chain([SECRET, PASSWORD, CALLBACK_TOKEN, AESKEY]) {
         assert!(!everything.contains(secret), "{secret} is stored");
     }
