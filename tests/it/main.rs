@@ -12,6 +12,7 @@ mod hammer;
 mod harness;
 mod http;
 mod kernel;
+mod model;
 mod month;
 mod operate;
 mod operator_queries;
