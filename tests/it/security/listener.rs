@@ -192,7 +192,7 @@ async fn a_flood_of_forgeries_and_of_connections_that_dawdle_keeps_nobody_out() 
     scene.push(&sent_event("oWelcome", 2)).await;
 
     assert_eq!(scene.events().await.len(), 1);
-    // Neither sort may stay for ever.
+    // None may stay for ever.
     for mut stream in dawdlers {
         let mut end = Vec::new();
         let _ = in_time("the listener gives up", stream.read_to_end(&mut end)).await;
