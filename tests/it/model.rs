@@ -337,7 +337,9 @@ impl Case<'_> {
             .filter(|outcome| outcome.1 != Verdict::Skip)
             .partition(|outcome| outcome.1 == Verdict::Sent);
         let each = |of: fn(Verdict) -> Option<&'static str>| {
-            rest.iter().map(|outcome: &&(i64, Verdict, i64)| of(outcome.1)).collect::<Vec<_>>()
+            rest.iter()
+                .map(|outcome: &&(i64, Verdict, i64)| of(outcome.1))
+                .collect::<Vec<_>>()
         };
         let errcodes: Vec<i64> = rest
             .iter()
