@@ -54,7 +54,9 @@ create function wxnotify_ingest_event(p_appid text, p_payload jsonb) returns int
 language plpgsql volatile security definer set search_path from current as $$
 declare
     v_event   text := p_payload ->> 'Event';
-    v_openid  text := coalesce(p_payload ->> 'FromUserName', p_payload ->> 'openid');
+    -- An event about a service card names its user apart from who sent it.
+    v_openid  text := case p_payload ->> 'Event' when 'notify_service_msg_send_result' then coalesce(p_payload ->> 'openid', p_payload ->> 'FromUserName')
+                           else coalesce(p_payload ->> 'FromUserName', p_payload ->> 'openid') end;
     v_created text := p_payload ->> 'CreateTime';
     v_wrapper text;
     v_list    jsonb;
@@ -109,13 +111,15 @@ begin
                 from jsonb_each(case when v_list = '[{}]' then p_payload else x.entry end) f) as said
         from jsonb_array_elements(v_list) with ordinality x (entry, n))
     insert into wechat_events (appid, event, openid, template_id, msgid, occurred_at, payload, dedup_hash, error_code, error_status, answer, apply_at)
-    select p_appid, v_event, v_openid, entry ->> 'TemplateId', msgid, to_timestamp(v_created::float8),
+    select p_appid, v_event, v_openid, case v_event when 'notify_service_msg_send_result' then left(p_payload ->> 'notify_type', 128) else entry ->> 'TemplateId' end, msgid, to_timestamp(v_created::float8),
            case when v_list = '[{}]' then p_payload
                 else p_payload - 'List' - 'Encrypt' - coalesce(v_wrapper, '') || jsonb_build_object('List', entry) end,
            sha256(convert_to(jsonb_build_array(v_event, v_openid, v_created, said)::text, 'UTF8')),
-           case when entry ->> 'ErrorCode' ~ '^-?[0-9]{1,18}$' then (entry ->> 'ErrorCode')::bigint when entry ->> 'ErrorStatus' = 'success' then 0 end,
-           left(entry ->> 'ErrorStatus', 500), answer,
-           case when answer is not null or v_event = 'subscribe_msg_sent_event' and msgid is not null then clock_timestamp() end
+           case when v_event = 'notify_service_msg_send_result' then
+                     case when p_payload ->> 'fail_ret' ~ '^-?[0-9]{1,18}$' then (p_payload ->> 'fail_ret')::bigint end
+                when entry ->> 'ErrorCode' ~ '^-?[0-9]{1,18}$' then (entry ->> 'ErrorCode')::bigint when entry ->> 'ErrorStatus' = 'success' then 0 end,
+           left(case v_event when 'notify_service_msg_send_result' then p_payload ->> 'fail_msg' else entry ->> 'ErrorStatus' end, 500), answer,
+           case when answer is not null or v_event = 'subscribe_msg_sent_event' and msgid is not null or v_event = 'notify_service_msg_send_result' then clock_timestamp() end
     from entries order by n
     on conflict do nothing;
     get diagnostics v_stored = row_count;
@@ -123,7 +127,7 @@ begin
 end $$;
 comment on function wxnotify_ingest_event is 'Stores an event WeChat pushed, for callers with a callback URL of their own: (appid, the decrypted event as JSON). Returns how many entries were new; null: nothing that wxnotify keeps.';
 
--- Records sent events as receipts of their rows, at most p_rows a call. One whose row is not final yet, or not ours, is looked at
+-- Records sent events, and failures of service cards, as receipts of their rows, at most p_rows a call. One whose row is not final yet, or not ours, is looked at
 -- again after as long as it has waited, and given up after eight days: by then a doubt has ended too. Returns how many were looked at.
 create function wxnotify_apply_events(p_rows int default 500) returns integer
 language plpgsql volatile set search_path from current set enable_seqscan = off set enable_mergejoin = off set jit = off as $$
@@ -155,6 +159,7 @@ begin
     update wechat_apps a set first_receipt_at = v_now
     where a.first_receipt_at is null
       and a.appid in (select e.appid from unnest(v_found) u (id) join wechat_events e on e.id = u.id);
+    v_found := v_found || wxnotify_apply_card_failures(v_ids);
     update wechat_events e
     set applied_at = case when e.id = any (v_found) then v_now end,
         apply_at = case when e.id <> all (v_found) and v_now - e.received_at < interval '8 days'
@@ -162,7 +167,7 @@ begin
     where e.id = any (v_ids);
     return cardinality(v_ids);
 end $$;
-comment on function wxnotify_apply_events is 'Records WeChat''s sent events as receipts of their notifications.';
+comment on function wxnotify_apply_events is 'Records WeChat''s sent events, and its failure events about service cards, as receipts of their notifications.';
 
 create view notification_unconfirmed as
 select h.id, h.appid, h.openid, h.template_id, h.business_ref, h.msgid, h.finished_at, statement_timestamp() - h.finished_at as age

@@ -2,7 +2,8 @@
 //! ledger of what really happened.
 //!
 //! Point any WeChat SDK's base URL at it. It answers `/cgi-bin/token`, `/cgi-bin/stable_token`,
-//! `/cgi-bin/message/subscribe/send`, `/cgi-bin/openapi/quota/get`, `/cgi-bin/openapi/rid/get` and
+//! `/cgi-bin/message/subscribe/send`, `/cgi-bin/message/device/subscribe/send`, `/wxa/set_user_notify`,
+//! `/wxa/set_user_notifyext`, `/wxa/get_user_notify`, `/sns/jscode2session`, `/cgi-bin/openapi/quota/get`, `/cgi-bin/openapi/rid/get` and
 //! `/cgi-bin/clear_quota` (also `/v2`) as WeChat does: business errors are HTTP 200 with an errcode,
 //! checked in the order token, quota, openid, template, concurrency for one user, subscription,
 //! data, page, content.
@@ -33,6 +34,11 @@
 //! | `POST /_control/tap` | a [`Tap`]: `{"appid","openid","answers":[{"template_id","answer":"accept"}],"always_keep":false}`, with all that follows from it |
 //! | `POST /_control/reject_later` | `{"appid","openid","template_id"}`: turned off in the card's menu |
 //! | `POST /_control/send_elsewhere` | `{"appid","openid","template_id"}`: another system spends a credit |
+//! | `POST /_control/login_code` | `{"appid","openid"}`: answers `{"ok":true,"code":"…"}`; also `…/block_login`: exchanges get 40226 |
+//! | `POST /_control/subscribe_device` | `{"appid","openid","template_id","sn","model_id"}` |
+//! | `POST /_control/card_type` | `{"appid"}` and a [`CardTypeSpec`]: the states of one notify_type |
+//! | `POST /_control/card_code` | `{"appid"}` and a [`CardCodeSpec`]: a payment or tap that may carry a card |
+//! | `POST /_control/card_failure` | `{"appid","notify_code","fail_ret","fail_msg"}`: pushes the failure event |
 //! | `POST /_control/hold`, `…/release` | sends arrive, are recorded, and wait |
 //! | `POST /_control/reset` | back to the state at the start |
 //!
@@ -42,10 +48,13 @@
 
 mod account;
 mod callback;
+mod card;
 mod command;
 mod control;
+mod device;
 pub mod field;
 mod ledger;
+mod login;
 mod quota;
 mod reply;
 mod script;
@@ -63,6 +72,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::account::{AppSpec, TemplateSpec};
 pub use self::callback::{CallbackFormat, CallbackMode, CallbackSpec, CallbackTiming, ListShape};
+pub use self::card::{CardCodeSpec, CardStateSpec, CardTypeSpec, CardView};
 pub use self::command::{Args, run};
 pub use self::control::{Control, WaitTimedOut};
 pub use self::ledger::{Call, Counts, Ledger, PairSum, TokenFamily, TokenRecord};
@@ -71,6 +81,16 @@ pub use self::tap::{Answer, Tap, TapAnswer, Why43101};
 
 /// Where sends go.
 pub const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";
+/// Where device messages go.
+pub const DEVICE_SEND_PATH: &str = "/cgi-bin/message/device/subscribe/send";
+/// Where service cards get a state.
+pub const SET_CARD_PATH: &str = "/wxa/set_user_notify";
+/// Where service cards get their ext fields.
+pub const SET_CARD_EXT_PATH: &str = "/wxa/set_user_notifyext";
+/// Where the state of a service card is read.
+pub const GET_CARD_PATH: &str = "/wxa/get_user_notify";
+/// Where login codes are exchanged.
+pub const LOGIN_PATH: &str = "/sns/jscode2session";
 /// Where plain tokens come from.
 pub const TOKEN_PATH: &str = "/cgi-bin/token";
 /// Where stable tokens come from.

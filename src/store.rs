@@ -9,6 +9,7 @@
 
 mod errcodes;
 mod events;
+mod logins;
 pub mod operators;
 mod tokens;
 mod upkeep;
@@ -629,7 +630,7 @@ impl Store {
                 .bind(lease.lease_id)
                 .bind(started_at)
                 .bind(&lease.worker)
-                .bind(outcome.verdict == Verdict::Sent)
+                .bind(matches!(outcome.verdict, Verdict::Sent | Verdict::Found))
                 .bind(matches!(outcome.verdict, Verdict::Dead { .. }))
                 .bind(outcome.errcode)
                 .bind(outcome.errmsg.as_deref().map(without_nul))
@@ -784,6 +785,8 @@ impl SettleColumns {
             }
             Verdict::InDoubt => ("doubt", None, None, None),
             Verdict::Release => ("release", None, None, None),
+            Verdict::Found => ("found", None, None, None),
+            Verdict::NotFound => ("not_found", None, None, None),
         };
         self.ids.push(outcome.notification_id);
         self.verdicts.push(verdict);

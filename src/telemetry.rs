@@ -61,6 +61,7 @@ const BREAKER_TRIPS: &str = "wxnotify_breaker_trips_total";
 const TOKEN_REFRESHES: &str = "wxnotify_token_refreshes_total";
 const DATABASE_ERRORS: &str = "wxnotify_database_errors_total";
 const FENCED: &str = "wxnotify_fenced_total";
+const LOGINS: &str = "wxnotify_logins_total";
 const CALLBACKS: &str = "wxnotify_callbacks_total";
 const PANICS: &str = "wxnotify_panics_total";
 const BUILD_INFO: &str = "wxnotify_build_info";
@@ -181,6 +182,11 @@ pub static METRICS: &[Metric] = &[
         CALLBACKS,
         &["appid", "result"],
         "Callback requests, by what became of them: verified, stored, repeated, ignored, failed, or why they were refused",
+    ),
+    counter(
+        LOGINS,
+        &["appid", "result"],
+        "Exchanges of login codes, by what they brought: openid, retry or dead",
     ),
     counter(
         PANICS,
@@ -329,6 +335,11 @@ pub fn record_fenced(statement: &'static str) {
 /// A callback request ended as `result`. `appid` is one that this worker has a token for, or `unknown`.
 pub fn record_callback(appid: &str, result: &'static str) {
     counter!(CALLBACKS, "appid" => appid.to_owned(), "result" => result).increment(1);
+}
+
+/// An exchange of a login code ended as `result`.
+pub fn record_login(appid: &str, result: &'static str) {
+    counter!(LOGINS, "appid" => appid.to_owned(), "result" => result).increment(1);
 }
 
 fn count(rows: usize) -> u64 {
@@ -497,6 +508,7 @@ mod tests {
             record_database_error("lease");
             record_fenced("settle");
             record_callback("wx1", "stored");
+            record_login("wx1", "openid");
             counter!(PANICS).increment(1);
             gauge!(BUILD_INFO, "version" => "0").set(1.0);
         });

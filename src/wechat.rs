@@ -9,8 +9,11 @@
 
 pub mod access_token;
 pub mod callback;
+pub mod card;
+mod device;
 pub mod errcode;
 mod hosts;
+pub mod login;
 pub mod message;
 
 use std::{fmt::Write as _, time::Duration};
@@ -22,7 +25,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::{access_token::AccessToken, hosts::Hosts};
-use crate::notification::{ERRMSG_CHARS_MAX, Notification};
+use crate::notification::{ERRMSG_CHARS_MAX, Kind, Notification};
 
 pub use self::message::MessageError;
 
@@ -184,7 +187,7 @@ impl Wechat {
         self.request_timeout
     }
 
-    /// Sends one subscription message and reads the answer; takes `request_timeout` at most.
+    /// Sends one message of any kind and reads the answer; takes `request_timeout` at most.
     ///
     /// # Errors
     ///
@@ -197,8 +200,14 @@ impl Wechat {
         token: &AccessToken,
         notification: &Notification,
     ) -> Result<Reply, MessageError> {
-        let body = Bytes::from(message::body(notification)?);
-        let (exchange, took) = self.post(SEND_PATH, Some(token.expose()), body).await;
+        let (path, body) = match notification.kind {
+            Kind::OneTime | Kind::LongTerm => (SEND_PATH, message::body(notification)?),
+            Kind::Device => (device::SEND_PATH, device::body(notification)?),
+            Kind::ServiceCard => card::request(notification)?,
+        };
+        let (exchange, took) = self
+            .post(path, Some(token.expose()), Bytes::from(body))
+            .await;
         Ok(match exchange {
             Exchange::Answered { status, body } => {
                 read_send_reply(status, &body, notification.openid.expose(), took)
@@ -212,23 +221,33 @@ impl Wechat {
         })
     }
 
-    /// Posts `body` to the first host that can be connected to.
-    ///
-    /// Another host is tried only after a failure that certainly sent nothing, and only while enough time is left to
-    /// tell a connect time-out from a request time-out.
+    /// Posts `body`.
     async fn post(
         &self,
         path: &str,
         access_token: Option<&str>,
         body: Bytes,
     ) -> (Exchange, Duration) {
+        let query = access_token.map(|token| ("access_token", token));
+        self.ask(path, query.as_slice(), Some(body)).await
+    }
+
+    /// Asks the first host that can be connected to: posts `body`, or gets without one.
+    ///
+    /// Another host is tried only after a failure that certainly sent nothing, and only while enough time is left to
+    /// tell a connect time-out from a request time-out.
+    async fn ask(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Bytes>,
+    ) -> (Exchange, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
         for tried in 1.. {
             let mut url = self.hosts.url(host, path);
-            if let Some(access_token) = access_token {
-                url.query_pairs_mut()
-                    .append_pair("access_token", access_token);
+            if !query.is_empty() {
+                url.query_pairs_mut().extend_pairs(query);
             }
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
             let exchange = self.exchange(url, body.clone(), left).await;
@@ -247,15 +266,16 @@ impl Wechat {
         unreachable!("the loop over hosts ends by returning")
     }
 
-    async fn exchange(&self, url: Url, body: Bytes, timeout: Duration) -> Exchange {
-        let sent = self
-            .client
-            .post(url)
-            .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-            .timeout(timeout)
-            .body(body)
-            .send()
-            .await;
+    async fn exchange(&self, url: Url, body: Option<Bytes>, timeout: Duration) -> Exchange {
+        let request = match body {
+            Some(body) => self
+                .client
+                .post(url)
+                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+                .body(body),
+            None => self.client.get(url),
+        };
+        let sent = request.timeout(timeout).send().await;
         let mut response = match sent {
             Ok(response) => response,
             Err(error) if error.is_connect() => {

@@ -1,14 +1,15 @@
 //! The worker: lease → deliver → settle, until told to stop.
 //!
-//! Three kinds of tasks share one [`Worker`]. The *leaser* (`leasing`) reserves batches, one concurrency ahead of the
+//! Four kinds of tasks share one [`Worker`]. The *leaser* (`leasing`) reserves batches, one concurrency ahead of the
 //! sends. The *opener* and the *slots* (`sending`) record a batch's start durably, then send its rows, at most
-//! `concurrency` at a time. A *settler* for each batch (`settling`) writes outcomes, many a statement. When nothing is due
-//! the leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
+//! `concurrency` at a time. A *settler* for each batch (`settling`) writes outcomes, many a statement. Beside them login codes
+//! are exchanged for openids (`logins`). When nothing is due the leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
 //! not settled becomes a doubt, which any worker's maintenance makes of it.
 //!
 //! Start at [`run`].
 
 mod leasing;
+mod logins;
 mod sending;
 mod settling;
 mod waking;
@@ -113,6 +114,8 @@ pub(crate) struct Worker {
     apps: Mutex<Vec<SendingApp>>,
     /// Lanes whose front is due but cannot be leased: for maintenance to tidy.
     pub(crate) blocked: mpsc::UnboundedSender<(String, i16)>,
+    /// Rung by the bell, for those who exchange login codes.
+    logins_rung: Notify,
     /// Live workers, for shares of a rate.
     pub(crate) workers_alive: AtomicI64,
     /// At most this many settles at once, so that leases always get a connection.
@@ -387,6 +390,7 @@ async fn enlist(
         known: Mutex::default(),
         apps: Mutex::default(),
         blocked,
+        logins_rung: Notify::new(),
         workers_alive: AtomicI64::new(1),
         settle_permits: Semaphore::new(settles),
         small_settles: settling::SmallSettles::default(),
@@ -471,17 +475,22 @@ async fn work(worker: &Arc<Worker>) -> RunEnd {
         slots.spawn(sending::send_rows(worker.clone(), due.clone()));
     }
     drop(due);
+    let no_more_logins = CancellationToken::new();
+    let logins = logins::exchange_until_stopped(worker.clone(), no_more_logins.clone());
+    let logins = tokio::spawn(logins);
     // The drain's time begins with the stop, whatever the leaser is waiting for.
     tokio::select! {
         () = worker.stop.cancelled() => {}
         _ = &mut leaser => {}
     }
     worker.health.stopping();
+    no_more_logins.cancel();
     let drained = async {
         if !leaser.is_finished() {
             let _ = leaser.await;
         }
         let _ = opener.await;
+        let _ = logins.await;
         while slots.join_next().await.is_some() {}
         while worker.tally.batches() > 0 {
             worker.tally.changed.notified().await;

@@ -1,11 +1,13 @@
 //! What the fake knows of each app: its secret, its templates, its users and their credits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::callback::CallbackSpec;
+use super::card::{Card, CardTypeSpec};
+use super::device::DeviceSubscription;
 use super::ledger::PairSum;
 use super::quota::{Limits, Meter};
 
@@ -53,6 +55,9 @@ pub struct TemplateSpec {
     /// A long-term template: one credit allows any number of messages.
     #[serde(default)]
     pub long_term: bool,
+    /// A device template: for `device/subscribe/send` alone.
+    #[serde(default)]
+    pub device: bool,
     /// Sends get 43107.
     #[serde(default)]
     pub banned: bool,
@@ -69,6 +74,7 @@ impl TemplateSpec {
             fields: fields.into_iter().map(Into::into).collect(),
             enums: BTreeMap::new(),
             long_term: false,
+            device: false,
             banned: false,
         }
     }
@@ -81,6 +87,12 @@ impl TemplateSpec {
     ) -> Self {
         self.enums
             .insert(key.into(), values.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// For device messages alone.
+    pub fn device(mut self) -> Self {
+        self.device = true;
         self
     }
 
@@ -97,6 +109,11 @@ pub(super) enum Api {
     Token,
     StableToken,
     Send,
+    DeviceSend,
+    SetUserNotify,
+    SetUserNotifyExt,
+    GetUserNotify,
+    Login,
     QuotaGet,
     RidGet,
     ClearQuota,
@@ -104,10 +121,15 @@ pub(super) enum Api {
 }
 
 impl Api {
-    const ALL: [Api; 7] = [
+    const ALL: [Api; 12] = [
         Api::Token,
         Api::StableToken,
         Api::Send,
+        Api::DeviceSend,
+        Api::SetUserNotify,
+        Api::SetUserNotifyExt,
+        Api::GetUserNotify,
+        Api::Login,
         Api::QuotaGet,
         Api::RidGet,
         Api::ClearQuota,
@@ -119,6 +141,11 @@ impl Api {
             Api::Token => super::TOKEN_PATH,
             Api::StableToken => super::STABLE_TOKEN_PATH,
             Api::Send => super::SEND_PATH,
+            Api::DeviceSend => super::DEVICE_SEND_PATH,
+            Api::SetUserNotify => super::SET_CARD_PATH,
+            Api::SetUserNotifyExt => super::SET_CARD_EXT_PATH,
+            Api::GetUserNotify => super::GET_CARD_PATH,
+            Api::Login => super::LOGIN_PATH,
             Api::QuotaGet => "/cgi-bin/openapi/quota/get",
             Api::RidGet => "/cgi-bin/openapi/rid/get",
             Api::ClearQuota => "/cgi-bin/clear_quota",
@@ -133,12 +160,23 @@ impl Api {
         Api::ALL.into_iter().find(|api| api.path() == path)
     }
 
+    /// Whether a call is a message to a user: those are counted, held and played faults on as sends.
+    pub fn is_message(self) -> bool {
+        matches!(
+            self,
+            Api::Send | Api::DeviceSend | Api::SetUserNotify | Api::SetUserNotifyExt
+        )
+    }
+
     /// The quota of an app that was given none of its own.
     fn usual_limits(self) -> Limits {
         let (daily, per_minute) = match self {
             Api::Token => (Some(2_000), None),
             Api::StableToken => (Some(500_000), Some(10_000)),
-            Api::Send => (Some(10_000_000), None),
+            Api::Send | Api::DeviceSend => (Some(10_000_000), None),
+            Api::SetUserNotify | Api::SetUserNotifyExt | Api::GetUserNotify | Api::Login => {
+                (None, None)
+            }
             Api::QuotaGet | Api::RidGet | Api::ClearQuota | Api::ClearQuotaV2 => (None, None),
         };
         Limits { daily, per_minute }
@@ -152,6 +190,12 @@ pub(super) struct App {
     pub spec: Option<AppSpec>,
     pub templates: HashMap<String, TemplateSpec>,
     pub users: HashMap<String, User>,
+    /// Who subscribed to which device.
+    pub devices: HashSet<DeviceSubscription>,
+    /// The state machines of service cards, by notify_type.
+    pub card_types: HashMap<String, CardTypeSpec>,
+    /// Service cards, by notify_code.
+    pub cards: HashMap<String, Card>,
     /// Where its events go, if not where every app's go.
     pub callback: Option<CallbackSpec>,
     /// Quotas for sends set for this app.
@@ -185,6 +229,10 @@ impl App {
 pub(super) struct User {
     /// Whether strict mode takes the openid for one of this app.
     pub known: bool,
+    /// Whether exchanges of the user's login codes get 40226.
+    pub login_blocked: bool,
+    /// Exchanges of the user's login codes.
+    pub logins: Meter,
     /// Whether a send to this user is in flight.
     pub busy: bool,
     pub pairs: HashMap<String, Pair>,

@@ -12,6 +12,8 @@ use serde_json::json;
 
 use super::account::{AppSpec, TemplateSpec};
 use super::callback::CallbackSpec;
+use super::card::{CARD_FAILED_EVENT, CardCodeSpec, CardTypeSpec, CardView};
+use super::device::DeviceSubscription;
 use super::ledger::{Counts, Ledger};
 use super::quota::Limits;
 use super::script::Rule;
@@ -129,6 +131,68 @@ impl Control {
         };
         let entries = answers.iter().map(entry).collect();
         self.push(appid, "subscribe_msg_change_event", openid, entries);
+    }
+
+    /// A code as `wx.login` gives it to this user's page: for one exchange, within 5 minutes.
+    pub fn issue_login_code(&self, appid: &str, openid: &str) -> String {
+        self.shared.lock().issue_login_code(appid, openid)
+    }
+
+    /// Sets whether WeChat blocks the user's logins as risky (40226).
+    pub fn block_login(&self, appid: &str, openid: &str, blocked: bool) {
+        self.shared.lock().app(appid).user(openid).login_blocked = blocked;
+    }
+
+    /// The user subscribes to a device's messages: any number, for this sn and model.
+    pub fn subscribe_device(
+        &self,
+        appid: &str,
+        openid: &str,
+        template_id: &str,
+        sn: &str,
+        model_id: &str,
+    ) {
+        let mut state = self.shared.lock();
+        state.know_user(appid, openid);
+        let subscription = DeviceSubscription::new(openid, template_id, sn, model_id);
+        state.app(appid).devices.insert(subscription);
+    }
+
+    /// Sets the states of one kind of service card; until then any state may follow a smaller one.
+    pub fn add_card_type(&self, appid: &str, spec: CardTypeSpec) {
+        let mut state = self.shared.lock();
+        let notify_type = spec.notify_type.to_string();
+        state.app(appid).card_types.insert(notify_type, spec);
+    }
+
+    /// A user pays or taps: from now on the code may carry a service card. Open mode takes unknown codes too.
+    pub fn issue_card_code(&self, appid: &str, spec: CardCodeSpec) {
+        self.shared.lock().issue_card_code(appid, spec);
+    }
+
+    /// What WeChat shows of a service card; `None`: the code is unknown.
+    pub fn card(&self, appid: &str, notify_code: &str) -> Option<CardView> {
+        let state = self.shared.lock();
+        let card = state.apps.get(appid)?.cards.get(notify_code)?;
+        Some(card.view())
+    }
+
+    /// Sets a card's `code_state`: 0 normal, 1 at risk, 2 abnormal, 10 refused by the user. From 2 on updates get 85436.
+    pub fn set_card_code_state(&self, appid: &str, notify_code: &str, code_state: i64) {
+        if let Some(card) = self.shared.lock().app(appid).cards.get_mut(notify_code) {
+            card.code_state = code_state;
+        }
+    }
+
+    /// Pushes the event that tells of a card whose push failed; WeChat writes its code with the prefix `p1.`.
+    pub fn push_card_failure(&self, appid: &str, notify_code: &str, fail_ret: i64, fail_msg: &str) {
+        let entry = self
+            .shared
+            .lock()
+            .card_failure(appid, notify_code, fail_ret, fail_msg);
+        if let Some((openid, entry)) = entry {
+            self.push(appid, CARD_FAILED_EVENT, &openid, vec![entry]);
+        }
     }
 
     fn push(
@@ -357,6 +421,46 @@ impl Answers {
 }
 
 #[derive(Deserialize)]
+struct BlockOf {
+    appid: String,
+    openid: String,
+    #[serde(default = "yes")]
+    blocked: bool,
+}
+
+#[derive(Deserialize)]
+struct DeviceOf {
+    appid: String,
+    openid: String,
+    template_id: String,
+    sn: String,
+    model_id: String,
+}
+
+#[derive(Deserialize)]
+struct CardTypeOf {
+    appid: String,
+    #[serde(flatten)]
+    card_type: CardTypeSpec,
+}
+
+#[derive(Deserialize)]
+struct CardCodeOf {
+    appid: String,
+    #[serde(flatten)]
+    code: CardCodeSpec,
+}
+
+#[derive(Deserialize)]
+struct CardFailure {
+    appid: String,
+    notify_code: String,
+    fail_ret: i64,
+    #[serde(default)]
+    fail_msg: String,
+}
+
+#[derive(Deserialize)]
 struct Words {
     words: Vec<String>,
 }
@@ -473,6 +577,35 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
                 json!({ "ok": true, "msgid": msgid.map(|msgid| msgid.to_string()) }).to_string(),
             );
         }
+        "login_code" => {
+            let UserOf { appid, openid } = parse(body)?;
+            let code = control.issue_login_code(&appid, &openid);
+            return Ok(json!({ "ok": true, "code": code }).to_string());
+        }
+        "block_login" => {
+            let BlockOf {
+                appid,
+                openid,
+                blocked,
+            } = parse(body)?;
+            control.block_login(&appid, &openid, blocked);
+        }
+        "subscribe_device" => {
+            let of: DeviceOf = parse(body)?;
+            control.subscribe_device(&of.appid, &of.openid, &of.template_id, &of.sn, &of.model_id);
+        }
+        "card_type" => {
+            let CardTypeOf { appid, card_type } = parse(body)?;
+            control.add_card_type(&appid, card_type);
+        }
+        "card_code" => {
+            let CardCodeOf { appid, code } = parse(body)?;
+            control.issue_card_code(&appid, code);
+        }
+        "card_failure" => {
+            let of: CardFailure = parse(body)?;
+            control.push_card_failure(&of.appid, &of.notify_code, of.fail_ret, &of.fail_msg);
+        }
         "hold" => control.hold(),
         "release" => control.release(),
         "reset" => control.reset(),
@@ -545,5 +678,11 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
        a user answers: credits, refusals and the pop-up event; with always_keep no event
   POST /_control/reject_later    {"appid","openid","template_id"}   turned off in the card's menu, with the change event
   POST /_control/send_elsewhere  {"appid","openid","template_id"}   another system spends a credit; "msgid":null is its 43101
+  POST /_control/login_code      {"appid","openid"}   answers {"ok":true,"code":"…"}, for one jscode2session within 5 minutes
+  POST /_control/block_login     {"appid","openid","blocked":true}   exchanges get 40226
+  POST /_control/subscribe_device {"appid","openid","template_id","sn","model_id"}
+  POST /_control/card_type       {"appid","notify_type":2001,"states":[{"status":1,"activates":true,"after":[7],"is_final":false}]}
+  POST /_control/card_code       {"appid","openid","notify_type":2001,"notify_code":"42…"}   also pay_amount, pay_time
+  POST /_control/card_failure    {"appid","notify_code","fail_ret":-1004,"fail_msg":"…"}   pushes the failure event alone
   POST /_control/hold, /_control/release, /_control/reset
 "#;

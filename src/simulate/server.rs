@@ -135,7 +135,7 @@ struct Visit<'a> {
 impl<'a> Visit<'a> {
     fn begin(shared: &'a Shared, inquiry: &'a Inquiry<'a>) -> Self {
         let arrived = shared.lock().arrive(inquiry);
-        if inquiry.api == Api::Send {
+        if inquiry.api.is_message() {
             shared.moved.notify_waiters();
         }
         Visit {
@@ -150,7 +150,7 @@ impl<'a> Visit<'a> {
 
     /// The gate and the first half of the latency.
     async fn wait_to_be_judged(&self) {
-        if self.inquiry.api == Api::Send && !self.arrived.concurrent && *self.shared.held.borrow() {
+        if self.inquiry.api.is_message() && !self.arrived.concurrent && *self.shared.held.borrow() {
             let mut held = self.shared.held.subscribe();
             // The sender lives in `shared`, so the wait cannot fail.
             let _ = held.wait_for(|held| !held).await;
@@ -171,6 +171,8 @@ impl<'a> Visit<'a> {
         let reply = state.judge(self.inquiry, &self.arrived);
         if let Some(msgid) = reply.msgid {
             self.push = state.sent_push(self.inquiry, &self.arrived, msgid);
+        }
+        if reply.accepted {
             self.shared.moved.notify_waiters();
         }
         self.reply = Some(reply);
@@ -209,7 +211,7 @@ impl<'a> Visit<'a> {
             // The fake stops when this fails: nobody waits for the event any more.
             let _ = self.shared.pushes.send(push);
         }
-        if self.inquiry.api == Api::Send {
+        if self.inquiry.api.is_message() {
             self.shared.moved.notify_waiters();
         }
     }

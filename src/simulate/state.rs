@@ -13,7 +13,9 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::account::{Api, App, Pair, TemplateSpec};
 use super::callback::{CallbackSpec, CallbackTiming, Push, PushedEvent};
+use super::card::CARD_FAILED_EVENT;
 use super::ledger::{Call, Counts, Ledger};
+use super::login::LoginCode;
 use super::quota::{self, Exceeded};
 use super::reply::{Refusal, Reply, mint_rid};
 use super::script::{Action, Script, Subject};
@@ -88,6 +90,8 @@ pub(super) struct State {
     clock_offset: TimeDelta,
     last_msgid: i64,
     rids: VecDeque<RidRecord>,
+    /// Login codes that were issued.
+    pub logins: HashMap<String, LoginCode>,
 }
 
 /// What the state remembers of a call between its arrival and its end.
@@ -135,6 +139,7 @@ impl State {
             // Above 2^53, below i64::MAX for centuries, and above those of an earlier run.
             last_msgid: 3_000_000_000_000_000_000 + Utc::now().timestamp_micros() / 4,
             rids: VecDeque::new(),
+            logins: HashMap::new(),
             options,
         };
         for spec in state.options.apps.clone() {
@@ -232,7 +237,7 @@ impl State {
 
     /// Records the arrival of a call, makes its user busy and asks the rules for an action.
     pub fn arrive(&mut self, inquiry: &Inquiry<'_>) -> Arrived {
-        let is_send = inquiry.api == Api::Send;
+        let is_send = inquiry.api.is_message();
         let appid = self.caller(inquiry).to_owned();
         let (openid, template_id) = inquiry.receiver();
         self.counts.calls += 1;
@@ -290,6 +295,11 @@ impl State {
     pub fn judge(&mut self, inquiry: &Inquiry<'_>, arrived: &Arrived) -> Reply {
         let judged = match inquiry.api {
             Api::Send => self.judge_send(inquiry, arrived.concurrent),
+            Api::DeviceSend => self.judge_device_send(inquiry, arrived.concurrent),
+            Api::SetUserNotify => self.judge_set_card(inquiry, arrived.concurrent),
+            Api::SetUserNotifyExt => self.judge_set_card_ext(inquiry, arrived.concurrent),
+            Api::GetUserNotify => self.judge_get_card(inquiry),
+            Api::Login => self.judge_login(inquiry),
             Api::Token => self.judge_plain_token(inquiry),
             Api::StableToken => self.judge_stable_token(inquiry),
             Api::QuotaGet => self.judge_quota_get(inquiry),
@@ -304,7 +314,7 @@ impl State {
                 call.why_43101 = Some(why);
             }
         }
-        if reply.msgid.is_some() && arrived.epoch == self.epoch {
+        if reply.accepted && arrived.epoch == self.epoch {
             self.counts.sends_accepted += 1;
             if let Some(call) = arrived.index.and_then(|index| self.calls.get_mut(index)) {
                 call.errcode = Some(0);
@@ -365,6 +375,7 @@ impl State {
             _ => "SubscribeMsgSentEvent",
         };
         let pushed = PushedEvent {
+            is_flat: event == CARD_FAILED_EVENT,
             event,
             wrapper,
             openid: openid.to_owned(),
@@ -413,8 +424,8 @@ impl State {
         if let Some(errcode) = errcode {
             *self.counts.errcodes.entry(errcode).or_default() += 1;
         }
-        self.counts.sends_answered += u64::from(inquiry.api == Api::Send);
-        let accepted = ending.reply.is_some_and(|reply| reply.msgid.is_some());
+        self.counts.sends_answered += u64::from(inquiry.api.is_message());
+        let accepted = ending.reply.is_some_and(|reply| reply.accepted);
         self.counts.replies_lost += u64::from(accepted && !ending.delivered);
         let now = self.now();
         if let Some(call) = arrived.index.and_then(|index| self.calls.get_mut(index)) {
@@ -429,6 +440,7 @@ impl State {
     fn caller<'a>(&'a self, inquiry: &'a Inquiry<'_>) -> &'a str {
         match &inquiry.request {
             Request::Token(Ok(body)) => &body.appid,
+            Request::Login(query) => &query.appid,
             _ => self.tokens.owner(&inquiry.access_token).unwrap_or_default(),
         }
     }

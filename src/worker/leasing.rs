@@ -196,6 +196,10 @@ impl Leaser {
             self.warm_lanes();
             return Ok(true);
         }
+        // Before the look: a code that is exchanged after this question makes its row due before the look.
+        let store = &self.worker.store;
+        let logins_wait = self.worker.options.until_empty
+            && store.logins_wait(&self.worker.options.appids).await?;
         let next_due = self.look_for_lanes().await?;
         if self
             .lanes
@@ -204,7 +208,7 @@ impl Leaser {
         {
             return Ok(true);
         }
-        if self.worker.options.until_empty && self.is_empty(next_due) {
+        if self.worker.options.until_empty && !logins_wait && self.is_empty(next_due) {
             return Ok(false);
         }
         if bell.sleep(&self.worker, self.sleep_for(next_due)).await? {

@@ -379,6 +379,8 @@ fn label(outcome: &Outcome) -> &'static str {
         Verdict::Park { .. } => "park",
         Verdict::InDoubt => "doubt",
         Verdict::Release => "release",
+        Verdict::Found => "found",
+        Verdict::NotFound => "not_found",
     }
 }
 

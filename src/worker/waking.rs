@@ -69,6 +69,7 @@ async fn receive(worker: &Worker, ring: &Notify, waits: &mut Reconnect) -> sqlx:
         }
         *waits = Reconnect::new();
         ring.notify_one();
+        worker.logins_rung.notify_one();
     }
 }
 

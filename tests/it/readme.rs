@@ -15,6 +15,7 @@ use crate::harness::{TestDatabase, wxnotify};
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
 const OPERATIONS: [&str; 2] = ["docs/operations.md", "docs/operations.zh-CN.md"];
 const CALLBACKS: [&str; 2] = ["docs/callbacks.md", "docs/callbacks.zh-CN.md"];
+const KINDS: [&str; 2] = ["docs/kinds.md", "docs/kinds.zh-CN.md"];
 /// The mini-program of all examples.
 const APPID: &str = "wx0123456789abcdef";
 
@@ -122,6 +123,25 @@ async fn every_sql_example_of_the_readmes_runs_and_does_what_is_said() {
                 ("due", None),
             ],
             "{readme}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_rows_of_the_kinds_pages_are_accepted() {
+    for page in KINDS {
+        let database = database_with_the_app().await;
+        run_sql_of(page, database.pool()).await;
+        let kinds: Vec<(String, String)> =
+            sqlx::query_as("select kind, status from notifications order by id")
+                .fetch_all(database.pool())
+                .await
+                .unwrap();
+        let kinds: Vec<&str> = kinds.iter().map(|(kind, _)| kind.as_str()).collect();
+        assert_eq!(
+            kinds,
+            ["one_time", "device", "service_card", "service_card"],
+            "{page}"
         );
     }
 }
@@ -333,7 +353,7 @@ fn both_readmes_name_every_command() {
 
 #[test]
 fn both_languages_have_the_same_blocks_headings_and_tables() {
-    for [english, chinese] in [READMES, OPERATIONS, CALLBACKS] {
+    for [english, chinese] in [READMES, OPERATIONS, CALLBACKS, KINDS] {
         let infos = |path| -> Vec<String> {
             blocks_of(path)
                 .into_iter()
@@ -390,6 +410,7 @@ fn no_link_leads_nowhere() {
         READMES.as_slice(),
         &OPERATIONS,
         &CALLBACKS,
+        &KINDS,
         &["docs/decisions.md", "CHANGELOG.md"],
     ]
     .concat();

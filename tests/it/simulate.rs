@@ -1,5 +1,7 @@
 //! The fake WeChat over real HTTP: every refusal before every success.
 
+mod kinds;
+
 use std::process::Stdio;
 use std::time::Duration;
 

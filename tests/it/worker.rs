@@ -7,6 +7,8 @@
 mod crashing;
 mod database;
 mod doubt;
+mod kinds;
+mod logins;
 mod odd_rows;
 mod outages;
 mod refusals;
