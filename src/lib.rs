@@ -8,6 +8,7 @@ pub mod demo;
 pub mod http;
 pub mod login;
 pub mod maintenance;
+pub mod mirror;
 pub mod notification;
 pub mod operate;
 pub mod postgres;

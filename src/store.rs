@@ -10,6 +10,7 @@
 mod errcodes;
 mod events;
 mod logins;
+pub mod mirror;
 pub mod operators;
 mod tokens;
 mod upkeep;
@@ -28,6 +29,7 @@ use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::telemetry;
 
 pub use events::{ClaimPolicy, EVENTS_A_CALL};
+pub use mirror::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
 pub use upkeep::{Front, SendingApp};
 

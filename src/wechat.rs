@@ -8,6 +8,7 @@
 //! Start at [`Wechat::send`]. Tokens, secrets and openids appear in no error and no `Debug`.
 
 pub mod access_token;
+pub mod account;
 pub mod callback;
 pub mod card;
 mod device;
@@ -221,26 +222,40 @@ impl Wechat {
         })
     }
 
-    /// Posts `body`.
+    /// Posts `body`; as [`Self::call`].
     async fn post(
         &self,
         path: &str,
         access_token: Option<&str>,
         body: Bytes,
     ) -> (Exchange, Duration) {
+        self.call(path, access_token, Some(body), self.body_bytes_max)
+            .await
+    }
+
+    /// Posts `body`, or gets without one, with the token; as [`Self::request`].
+    async fn call(
+        &self,
+        path: &str,
+        access_token: Option<&str>,
+        body: Option<Bytes>,
+        reply_bytes_max: usize,
+    ) -> (Exchange, Duration) {
         let query = access_token.map(|token| ("access_token", token));
-        self.ask(path, query.as_slice(), Some(body)).await
+        self.request(path, query.as_slice(), body, reply_bytes_max)
+            .await
     }
 
     /// Asks the first host that can be connected to: posts `body`, or gets without one.
     ///
     /// Another host is tried only after a failure that certainly sent nothing, and only while enough time is left to
     /// tell a connect time-out from a request time-out.
-    async fn ask(
+    async fn request(
         &self,
         path: &str,
         query: &[(&str, &str)],
         body: Option<Bytes>,
+        reply_bytes_max: usize,
     ) -> (Exchange, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
@@ -250,7 +265,9 @@ impl Wechat {
                 url.query_pairs_mut().extend_pairs(query);
             }
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
-            let exchange = self.exchange(url, body.clone(), left).await;
+            let exchange = self
+                .exchange(url, body.clone(), left, reply_bytes_max)
+                .await;
             let Exchange::NotSent { .. } = exchange else {
                 return (exchange, started_at.elapsed());
             };
@@ -266,7 +283,13 @@ impl Wechat {
         unreachable!("the loop over hosts ends by returning")
     }
 
-    async fn exchange(&self, url: Url, body: Option<Bytes>, timeout: Duration) -> Exchange {
+    async fn exchange(
+        &self,
+        url: Url,
+        body: Option<Bytes>,
+        timeout: Duration,
+        reply_bytes_max: usize,
+    ) -> Exchange {
         let request = match body {
             Some(body) => self
                 .client
@@ -294,8 +317,8 @@ impl Wechat {
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > self.body_bytes_max => {
-                    let reason = format!("the reply is longer than {} bytes", self.body_bytes_max);
+                Ok(Some(chunk)) if body.len() + chunk.len() > reply_bytes_max => {
+                    let reason = format!("the reply is longer than {reply_bytes_max} bytes");
                     return Exchange::Lost {
                         reason,
                         status: Some(status),

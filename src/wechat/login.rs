@@ -60,7 +60,7 @@ impl Wechat {
             ("js_code", code.expose_secret()),
             ("grant_type", "authorization_code"),
         ];
-        match self.ask("/sns/jscode2session", &query, None).await.0 {
+        match self.request("/sns/jscode2session", &query, None, self.body_bytes_max).await.0 {
             Exchange::Answered { status, body } => read_reply(status, &body, code),
             Exchange::NotSent { reason } => LoginReply::NotSent { reason },
             Exchange::Lost { reason, .. } => LoginReply::Lost { reason },
