@@ -16,13 +16,16 @@ use crate::simulate::{Action, AppSpec, Rule, SEND_PATH, TemplateSpec};
 pub const CAFE: &str = "wx_demo_cafe";
 /// The one that is registered only after rows came for it.
 pub const BOOKS: &str = "wx_demo_books";
-/// The secret of both.
+/// The one whose events WeChat pushes to the worker.
+pub const CINEMA: &str = "wx_demo_cinema";
+/// The secret of all.
 pub const SECRET: &str = "not-a-secret";
 /// The template of most rows.
 pub const PICKUP: &str = "pickup-ready";
 /// The template that is paused for a while.
 pub const REFUND: &str = "refund-done";
 const ARRIVED: &str = "book-arrived";
+const SHOW: &str = "show-soon";
 /// The field of every message that holds the row's `business_ref`.
 pub const REF_KEY: &str = "character_string1";
 
@@ -66,6 +69,8 @@ pub enum Fate {
     Cancelled,
     /// Inserted twice with one `dedup_key`.
     Duplicate,
+    /// The reply is lost, and WeChat's sent event comes.
+    EventCame,
     /// The reply is lost, and with it the last credit.
     PresumedSent,
     /// The reply is lost, and the user has another credit.
@@ -80,7 +85,7 @@ pub enum Fate {
 
 impl Fate {
     /// Every fate, in the order of the closing table.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Urgent,
         Self::Normal,
         Self::Bulk,
@@ -98,6 +103,7 @@ impl Fate {
         Self::Deleted,
         Self::Cancelled,
         Self::Duplicate,
+        Self::EventCame,
         Self::PresumedSent,
         Self::Doubled,
         Self::ConfirmedSent,
@@ -126,6 +132,7 @@ impl Fate {
             Self::Deleted => "cancelled by DELETE",
             Self::Cancelled => "cancelled by operator",
             Self::Duplicate => "same dedup_key twice",
+            Self::EventCame => "reply lost, event came",
             Self::PresumedSent => "reply lost, last credit",
             Self::Doubled => "reply lost, two credits",
             Self::ConfirmedSent => "reply lost, confirmed",
@@ -151,7 +158,7 @@ impl Fate {
             | Self::Expired
             | Self::Deleted
             | Self::Cancelled => 6,
-            Self::PresumedSent => 4,
+            Self::EventCame | Self::PresumedSent => 4,
             Self::Doubled | Self::ConfirmedSent => 3,
             Self::ConfirmedUnsent | Self::Unresolved => 2,
         }
@@ -208,9 +215,11 @@ impl Fate {
         match self {
             Self::Retried => Some((1 + turn as u64 % 2, busy(-1))),
             Self::UserBusy => Some((1, busy(43108))),
-            Self::PresumedSent | Self::Doubled | Self::ConfirmedSent | Self::Unresolved => {
-                Some((1, lost))
-            }
+            Self::EventCame
+            | Self::PresumedSent
+            | Self::Doubled
+            | Self::ConfirmedSent
+            | Self::Unresolved => Some((1, lost)),
             Self::ConfirmedUnsent => Some((
                 1,
                 Action::HttpStatus {
@@ -224,7 +233,7 @@ impl Fate {
 }
 
 /// The rows of all fates but the three lanes.
-const SPECIAL_ROWS: usize = 4 * 12 + 10 + 2 * 8 + 7 * 6 + 4 + 2 * 3 + 2 * 2;
+const SPECIAL_ROWS: usize = 4 * 12 + 10 + 2 * 8 + 7 * 6 + 2 * 4 + 2 * 3 + 2 * 2;
 
 /// One row, before it is inserted.
 #[derive(Debug, Clone)]
@@ -257,6 +266,7 @@ impl PlannedRow {
         let (appid, template_id) = match fate {
             Fate::AppAdded => (BOOKS, ARRIVED),
             Fate::TemplateResumed | Fate::Expired => (CAFE, REFUND),
+            Fate::EventCame => (CINEMA, SHOW),
             _ => (CAFE, PICKUP),
         };
         let columns = match fate {
@@ -344,8 +354,17 @@ impl PlannedRow {
     pub(super) fn loses_reply(&self) -> bool {
         matches!(
             self.fate,
-            Fate::PresumedSent | Fate::Doubled | Fate::ConfirmedSent | Fate::Unresolved
+            Fate::EventCame
+                | Fate::PresumedSent
+                | Fate::Doubled
+                | Fate::ConfirmedSent
+                | Fate::Unresolved
         )
+    }
+
+    /// What must have ended the row, where the fate is about that.
+    pub(super) fn settled_by(&self) -> Option<&'static str> {
+        (self.fate == Fate::EventCame).then_some("event")
     }
 
     /// What the fake does to the first calls for this row.
@@ -380,6 +399,7 @@ fn message(fate: Fate, template_id: &str, business_ref: &str, number: usize) -> 
             format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}"}}"#)
         }
         REFUND => format!(r#"{{"{REF_KEY}": "{business_ref}", "amount2": "¥36.00"}}"#),
+        SHOW => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《流浪地球》今晚七点半"}}"#),
         ARRIVED => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《三体》到货"}}"#),
         _ => format!(
             r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}", "phrase3": "待取餐"}}"#
@@ -440,13 +460,13 @@ impl Plan {
     }
 }
 
-/// What the fake must know of both mini-programs.
-pub(super) fn apps() -> [AppSpec; 2] {
-    [CAFE, BOOKS].map(|appid| AppSpec::new(appid, SECRET))
+/// What the fake must know of the mini-programs.
+pub(super) fn apps() -> [AppSpec; 3] {
+    [CAFE, BOOKS, CINEMA].map(|appid| AppSpec::new(appid, SECRET))
 }
 
-/// The templates of both mini-programs.
-pub(super) fn templates() -> [(&'static str, TemplateSpec); 3] {
+/// The templates of the mini-programs.
+pub(super) fn templates() -> [(&'static str, TemplateSpec); 4] {
     [
         (
             CAFE,
@@ -454,6 +474,7 @@ pub(super) fn templates() -> [(&'static str, TemplateSpec); 3] {
         ),
         (CAFE, TemplateSpec::new(REFUND, [REF_KEY, "amount2"])),
         (BOOKS, TemplateSpec::new(ARRIVED, [REF_KEY, "thing2"])),
+        (CINEMA, TemplateSpec::new(SHOW, [REF_KEY, "thing2"])),
     ]
 }
 

@@ -156,13 +156,14 @@ impl Screen {
             let counts = &ledger.counts;
             self.say(&format!(
                 "\n{} {} {} sends arrived,\n{} messages were delivered for as many credits, \
-                 {} replies were lost on the way back:\nevery message belongs to a row that says so, \
+                 {} replies were lost on the way back, {} events were pushed:\nevery message belongs to a row that says so, \
                  and no other row cost a credit.",
                 self.paint("✓", |text| text.green().to_string()),
                 self.bold(&verdict),
                 counts.sends_arrived,
                 counts.sends_accepted,
                 counts.replies_lost,
+                counts.callbacks_answered,
             ));
             return;
         }
