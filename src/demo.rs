@@ -174,7 +174,7 @@ fn show_refusals(refused: &[RefusedInsert], screen: &Screen) {
         .iter()
         .filter_map(|insert| insert.message.as_deref())
     {
-        screen.say(&format!("  ERROR: {message}"));
+        screen.error(message);
     }
 }
 

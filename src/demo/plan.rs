@@ -326,12 +326,16 @@ impl PlannedRow {
         let mut names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         let values: Vec<&str> = columns.iter().map(|(_, value)| value.as_str()).collect();
         let mut values = values.join(", ");
+        if values.len() > 65 {
+            // As somebody would type it into 80 columns.
+            values = values.replacen("', now()", "',\n    now()", 1);
+        }
         if let Some(data) = &self.data {
             names.push("data");
-            values += &format!(",\n        {}", literal(data));
+            values += &format!(",\n {}", literal(data));
         }
         let names = names.join(", ");
-        format!("insert into pending_notifications ({names})\nvalues ({values})")
+        format!("insert into pending_notifications\n    ({names})\nvalues ({values})")
     }
 
     /// The statement that gives a held credit its message.
@@ -340,7 +344,7 @@ impl PlannedRow {
         let (appid, openid) = (literal(self.appid), literal(&self.openid));
         let template_id = literal(self.template_id);
         let data = literal(&message(self.fate, self.template_id, &self.business_ref, 0));
-        format!("select arm({appid}, {openid}, {template_id},\n           {data})")
+        format!("select arm({appid}, {openid}, {template_id},\n {data})")
     }
 
     /// The statement by which a producer cancels.
@@ -389,21 +393,19 @@ fn message(fate: Fate, template_id: &str, business_ref: &str, number: usize) -> 
     const DRINKS: [&str; 5] = [
         "桂花拿铁两杯",
         "美式咖啡一杯",
-        "燕麦拿铁加浓缩",
+        "燕麦拿铁一杯",
         "冷萃三杯少冰",
         "抹茶拿铁一杯",
     ];
     let drink = DRINKS[number % DRINKS.len()];
     match template_id {
         _ if fate == Fate::FieldMissing => {
-            format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}"}}"#)
+            format!(r#"{{"{REF_KEY}":"{business_ref}","thing2":"{drink}"}}"#)
         }
-        REFUND => format!(r#"{{"{REF_KEY}": "{business_ref}", "amount2": "¥36.00"}}"#),
-        SHOW => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《流浪地球》今晚七点半"}}"#),
-        ARRIVED => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《三体》到货"}}"#),
-        _ => format!(
-            r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}", "phrase3": "待取餐"}}"#
-        ),
+        REFUND => format!(r#"{{"{REF_KEY}":"{business_ref}","amount2":"¥36.00"}}"#),
+        SHOW => format!(r#"{{"{REF_KEY}":"{business_ref}","thing2":"《流浪地球》今晚七点半"}}"#),
+        ARRIVED => format!(r#"{{"{REF_KEY}":"{business_ref}","thing2":"《三体》到货"}}"#),
+        _ => format!(r#"{{"{REF_KEY}":"{business_ref}","thing2":"{drink}","phrase3":"待取餐"}}"#),
     }
 }
 

@@ -284,14 +284,14 @@ impl<'a> Stage<'a> {
             done.confirmed = true;
             let count = self.plan.of(Fate::ConfirmedSent).count();
             self.screen.event(&format!(
-                "{count} doubts on hold: the message arrived, says an operator, confirm_sent(id)"
+                "{count} doubts on hold, and the message came: confirm_sent(id)"
             ));
         }
         if !done.denied && self.decide(&DENY, beliefs, &mut done.decided).await? {
             done.denied = true;
             let count = self.plan.of(Fate::ConfirmedUnsent).count();
             self.screen.event(&format!(
-                "{count} doubts on hold: nothing arrived, confirm_not_sent(id), so they are sent"
+                "{count} doubts on hold, and nothing came: confirm_not_sent(id) sends them"
             ));
         }
         Ok(())
@@ -332,9 +332,8 @@ impl<'a> Stage<'a> {
         let _ = tokio::time::timeout(ARRIVE_WITHIN, arrive).await;
         control.steal_token(CAFE);
         control.release();
-        self.screen.event(
-            "another system takes the access token in mid-flight: 40001, refreshed once for all",
-        );
+        self.screen
+            .event("the access token is stolen in mid-flight: 40001, one refresh for all");
         Ok(())
     }
 
@@ -384,7 +383,7 @@ impl<'a> Stage<'a> {
             .execute(&self.pool)
             .await?;
         self.screen.event(&format!(
-            "{REFUND} is resumed; some rows expired meanwhile, the others go out"
+            "{REFUND} is resumed: some rows expired meanwhile, others go out"
         ));
         Ok(())
     }
