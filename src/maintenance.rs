@@ -139,6 +139,7 @@ impl Maintenance {
         complain("tidy", self.tidy_overdue().await);
         if self.is_time("gauges", GAUGES_EVERY) {
             complain("gauges", self.set_gauges().await);
+            complain("punishments", self.tell_of_punishments().await);
         }
         if self.is_time("rules", RULES_EVERY) {
             complain("rules", self.read_rules().await);
@@ -287,6 +288,18 @@ impl Maintenance {
                     "This worker has the secret of {appid}, which is not registered: run `wxnotify app add {appid}`"
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// A ban explains refusals that would otherwise look like ours.
+    async fn tell_of_punishments(&self) -> Result<(), StoreError> {
+        for punishment in self.worker.store.new_punishments().await? {
+            warn!(
+                wechat.appid = %punishment.appid,
+                "{}; see the view wechat_punishments and the notices at mp.weixin.qq.com",
+                punishment.sentence()
+            );
         }
         Ok(())
     }

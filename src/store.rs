@@ -28,7 +28,7 @@ use sqlx::{PgPool, Row};
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::telemetry;
 
-pub use events::{ClaimPolicy, EVENTS_A_CALL};
+pub use events::{ClaimPolicy, EVENTS_A_CALL, Punishment};
 pub use mirror::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
 pub use upkeep::{Front, SendingApp};

@@ -304,6 +304,17 @@ fn wrong_status(row: &PlannedRow, belief: &Belief) -> Option<String> {
         let (is, reason) = (&belief.status, belief.reason.as_deref().unwrap_or("-"));
         return Some(format!("is {is} ({reason}), and had to be {}", row.status));
     }
+    let settled_by = belief.settled_by.as_deref();
+    if row
+        .settled_by()
+        .is_some_and(|wanted| settled_by != Some(wanted))
+    {
+        let (by, wanted) = (settled_by.unwrap_or("-"), row.settled_by());
+        return Some(format!(
+            "was ended by {by}, and had to be by {}",
+            wanted.unwrap_or("-")
+        ));
+    }
     (belief.may_be_doubled != row.may_be_doubled).then(|| {
         let said = belief.may_be_doubled;
         format!("may_be_doubled is {said}, and had to be {}", !said)
@@ -335,12 +346,15 @@ fn wrong_messages(row: &PlannedRow, belief: &Belief, calls: &[&Call]) -> Option<
     (believed_sent && messages == 0).then(|| format!("is {status}, and WeChat delivered nothing"))
 }
 
-/// The msgid is one that WeChat gave to this very row, in a reply that came through.
+/// The msgid is one that WeChat gave to this very row, in a reply that came through or in an event.
 fn wrong_msgid(belief: &Belief, calls: &[&Call]) -> Option<String> {
     let by_reply = belief.status == "sent" && belief.settled_by.as_deref() == Some("reply");
+    let by_event = belief.settled_by.as_deref() == Some("event");
     match belief.msgid {
         Some(msgid) => {
-            let told = |call: &&Call| call.msgid == Some(msgid) && call.reply_delivered;
+            let told = |call: &&Call| {
+                call.msgid == Some(msgid) && (call.reply_delivered || by_event && call.accepted)
+            };
             (!calls.iter().any(told))
                 .then(|| format!("has msgid {msgid}, which WeChat never told of this row"))
         }

@@ -16,13 +16,16 @@ use crate::simulate::{Action, AppSpec, Rule, SEND_PATH, TemplateSpec};
 pub const CAFE: &str = "wx_demo_cafe";
 /// The one that is registered only after rows came for it.
 pub const BOOKS: &str = "wx_demo_books";
-/// The secret of both.
+/// The one whose events WeChat pushes to the worker.
+pub const CINEMA: &str = "wx_demo_cinema";
+/// The secret of all.
 pub const SECRET: &str = "not-a-secret";
 /// The template of most rows.
 pub const PICKUP: &str = "pickup-ready";
 /// The template that is paused for a while.
 pub const REFUND: &str = "refund-done";
 const ARRIVED: &str = "book-arrived";
+const SHOW: &str = "show-soon";
 /// The field of every message that holds the row's `business_ref`.
 pub const REF_KEY: &str = "character_string1";
 
@@ -66,6 +69,8 @@ pub enum Fate {
     Cancelled,
     /// Inserted twice with one `dedup_key`.
     Duplicate,
+    /// The reply is lost, and WeChat's sent event comes.
+    EventCame,
     /// The reply is lost, and with it the last credit.
     PresumedSent,
     /// The reply is lost, and the user has another credit.
@@ -80,7 +85,7 @@ pub enum Fate {
 
 impl Fate {
     /// Every fate, in the order of the closing table.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Urgent,
         Self::Normal,
         Self::Bulk,
@@ -98,6 +103,7 @@ impl Fate {
         Self::Deleted,
         Self::Cancelled,
         Self::Duplicate,
+        Self::EventCame,
         Self::PresumedSent,
         Self::Doubled,
         Self::ConfirmedSent,
@@ -126,6 +132,7 @@ impl Fate {
             Self::Deleted => "cancelled by DELETE",
             Self::Cancelled => "cancelled by operator",
             Self::Duplicate => "same dedup_key twice",
+            Self::EventCame => "reply lost, event came",
             Self::PresumedSent => "reply lost, last credit",
             Self::Doubled => "reply lost, two credits",
             Self::ConfirmedSent => "reply lost, confirmed",
@@ -151,7 +158,7 @@ impl Fate {
             | Self::Expired
             | Self::Deleted
             | Self::Cancelled => 6,
-            Self::PresumedSent => 4,
+            Self::EventCame | Self::PresumedSent => 4,
             Self::Doubled | Self::ConfirmedSent => 3,
             Self::ConfirmedUnsent | Self::Unresolved => 2,
         }
@@ -216,9 +223,11 @@ impl Fate {
                     after_credit: false,
                 },
             )),
-            Self::PresumedSent | Self::Doubled | Self::ConfirmedSent | Self::Unresolved => {
-                Some((1, lost))
-            }
+            Self::EventCame
+            | Self::PresumedSent
+            | Self::Doubled
+            | Self::ConfirmedSent
+            | Self::Unresolved => Some((1, lost)),
             Self::ConfirmedUnsent => Some((
                 1,
                 Action::HttpStatus {
@@ -232,7 +241,7 @@ impl Fate {
 }
 
 /// The rows of all fates but the three lanes.
-const SPECIAL_ROWS: usize = 4 * 12 + 10 + 2 * 8 + 7 * 6 + 4 + 2 * 3 + 2 * 2;
+const SPECIAL_ROWS: usize = 4 * 12 + 10 + 2 * 8 + 7 * 6 + 2 * 4 + 2 * 3 + 2 * 2;
 
 /// One row, before it is inserted.
 #[derive(Debug, Clone)]
@@ -265,6 +274,7 @@ impl PlannedRow {
         let (appid, template_id) = match fate {
             Fate::AppAdded => (BOOKS, ARRIVED),
             Fate::TemplateResumed | Fate::Expired => (CAFE, REFUND),
+            Fate::EventCame => (CINEMA, SHOW),
             _ => (CAFE, PICKUP),
         };
         let columns = match fate {
@@ -324,12 +334,16 @@ impl PlannedRow {
         let mut names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         let values: Vec<&str> = columns.iter().map(|(_, value)| value.as_str()).collect();
         let mut values = values.join(", ");
+        if values.len() > 65 {
+            // As somebody would type it into 80 columns.
+            values = values.replacen("', now()", "',\n    now()", 1);
+        }
         if let Some(data) = &self.data {
             names.push("data");
-            values += &format!(",\n        {}", literal(data));
+            values += &format!(",\n {}", literal(data));
         }
         let names = names.join(", ");
-        format!("insert into pending_notifications ({names})\nvalues ({values})")
+        format!("insert into pending_notifications\n    ({names})\nvalues ({values})")
     }
 
     /// The statement that gives a held credit its message.
@@ -352,8 +366,17 @@ impl PlannedRow {
     pub(super) fn loses_reply(&self) -> bool {
         matches!(
             self.fate,
-            Fate::PresumedSent | Fate::Doubled | Fate::ConfirmedSent | Fate::Unresolved
+            Fate::EventCame
+                | Fate::PresumedSent
+                | Fate::Doubled
+                | Fate::ConfirmedSent
+                | Fate::Unresolved
         )
+    }
+
+    /// What must have ended the row, where the fate is about that.
+    pub(super) fn settled_by(&self) -> Option<&'static str> {
+        (self.fate == Fate::EventCame).then_some("event")
     }
 
     /// What the fake does to the first calls for this row.
@@ -378,13 +401,14 @@ fn message(template_id: &str, business_ref: &str, number: usize) -> String {
     const DRINKS: [&str; 5] = [
         "桂花拿铁两杯",
         "美式咖啡一杯",
-        "燕麦拿铁加浓缩",
+        "燕麦拿铁一杯",
         "冷萃三杯少冰",
         "抹茶拿铁一杯",
     ];
     let drink = DRINKS[number % DRINKS.len()];
     match template_id {
         REFUND => format!(r#"{{"{REF_KEY}": "{business_ref}", "amount2": "¥36.00"}}"#),
+        SHOW => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《流浪地球》今晚七点半"}}"#),
         ARRIVED => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《三体》到货"}}"#),
         _ => format!(
             r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}", "phrase3": "待取餐"}}"#
@@ -445,13 +469,13 @@ impl Plan {
     }
 }
 
-/// What the fake must know of both mini-programs.
-pub(super) fn apps() -> [AppSpec; 2] {
-    [CAFE, BOOKS].map(|appid| AppSpec::new(appid, SECRET))
+/// What the fake must know of the mini-programs.
+pub(super) fn apps() -> [AppSpec; 3] {
+    [CAFE, BOOKS, CINEMA].map(|appid| AppSpec::new(appid, SECRET))
 }
 
-/// The templates of both mini-programs.
-pub(super) fn templates() -> [(&'static str, TemplateSpec); 3] {
+/// The templates of the mini-programs.
+pub(super) fn templates() -> [(&'static str, TemplateSpec); 4] {
     [
         (
             CAFE,
@@ -459,6 +483,7 @@ pub(super) fn templates() -> [(&'static str, TemplateSpec); 3] {
         ),
         (CAFE, TemplateSpec::new(REFUND, [REF_KEY, "amount2"])),
         (BOOKS, TemplateSpec::new(ARRIVED, [REF_KEY, "thing2"])),
+        (CINEMA, TemplateSpec::new(SHOW, [REF_KEY, "thing2"])),
     ]
 }
 

@@ -14,6 +14,7 @@ use crate::store::mirror::Stranded;
 use crate::store::operators::{
     Backlog, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
 };
+use crate::store::{Punishment, Store};
 
 /// `wxnotify status`
 #[derive(Debug, Args)]
@@ -65,6 +66,7 @@ struct Glance {
     pauses: Vec<Pause>,
     tokens: Vec<TokenState>,
     stranded: Vec<Stranded>,
+    punishments: Vec<Punishment>,
 }
 
 pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Report> {
@@ -78,13 +80,14 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
         pauses: store.pauses(appid).await?,
         tokens: store.token_states(appid).await?,
         stranded: store.stranded(appid).await?,
+        punishments: store.punishments(appid).await?,
     };
     let oldest = glance.backlog.iter().filter_map(|row| row.oldest_due).min();
     let steps = next_steps(&glance, oldest);
     let mut report = Report::new(json!({
         "backlog": glance.backlog, "oldest_due": oldest, "in_doubt": glance.doubts, "failures_last_day": glance.failures,
         "dead_last_day": glance.dead, "workers": glance.workers, "pauses": glance.pauses, "tokens": glance.tokens,
-        "stranded": glance.stranded, "next_steps": steps,
+        "stranded": glance.stranded, "punishments_last_week": glance.punishments, "next_steps": steps,
     }));
     show_backlog(&mut report, &glance, oldest);
     show_workers(&mut report, &glance.workers);
@@ -137,6 +140,13 @@ fn next_steps(glance: &Glance, oldest: Option<DateTime<Utc>>) -> Vec<String> {
         steps.push(format!(
             "{what} sends nothing ({why}): mend the cause, then `{}`",
             pause.resume_with
+        ));
+    }
+    for punishment in &glance.punishments {
+        steps.push(format!(
+            "{} ({} ago): read the notices at mp.weixin.qq.com and the view wechat_punishments",
+            punishment.sentence(),
+            age(punishment.punished_at)
         ));
     }
     let late = oldest.is_some_and(|since| (Utc::now() - since).num_minutes() >= 5);
