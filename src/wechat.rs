@@ -16,7 +16,10 @@ pub mod message;
 use std::{fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{StatusCode, Url, header};
+use reqwest::{
+    Method, Request, StatusCode, Url,
+    header::{self, HeaderValue},
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -139,6 +142,7 @@ pub struct Wechat {
 }
 
 const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 impl Wechat {
     /// Checks the options and sets up the connection pool; connects to nothing.
@@ -198,7 +202,7 @@ impl Wechat {
         notification: &Notification,
     ) -> Result<Reply, MessageError> {
         let body = Bytes::from(message::body(notification)?);
-        let (exchange, took) = self.post(SEND_PATH, Some(token.expose()), body).await;
+        let (exchange, took) = self.post(SEND_PATH, Some(token), body).await;
         Ok(match exchange {
             Exchange::Answered { status, body } => {
                 read_send_reply(status, &body, notification.openid.expose(), took)
@@ -218,18 +222,17 @@ impl Wechat {
     /// tell a connect time-out from a request time-out.
     async fn post(
         &self,
-        path: &str,
-        access_token: Option<&str>,
+        path: &'static str,
+        access_token: Option<&AccessToken>,
         body: Bytes,
     ) -> (Exchange, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
         for tried in 1.. {
-            let mut url = self.hosts.url(host, path);
-            if let Some(access_token) = access_token {
-                url.query_pairs_mut()
-                    .append_pair("access_token", access_token);
-            }
+            let url = match access_token {
+                Some(token) => token.address(host, path, || self.hosts.url(host, path)),
+                None => self.hosts.url(host, path),
+            };
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
             let exchange = self.exchange(url, body.clone(), left).await;
             let Exchange::NotSent { .. } = exchange else {
@@ -248,15 +251,11 @@ impl Wechat {
     }
 
     async fn exchange(&self, url: Url, body: Bytes, timeout: Duration) -> Exchange {
-        let sent = self
-            .client
-            .post(url)
-            .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-            .timeout(timeout)
-            .body(body)
-            .send()
-            .await;
-        let mut response = match sent {
+        let mut request = Request::new(Method::POST, url);
+        request.headers_mut().insert(header::CONTENT_TYPE, JSON);
+        *request.timeout_mut() = Some(timeout);
+        *request.body_mut() = Some(body.into());
+        let mut response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 return Exchange::NotSent {
@@ -271,7 +270,7 @@ impl Wechat {
             }
         };
         let status = response.status();
-        let mut body = Vec::new();
+        let mut body = Bytes::new();
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > self.body_bytes_max => {
@@ -281,7 +280,9 @@ impl Wechat {
                         status: Some(status),
                     };
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                // Nearly always the only one.
+                Ok(Some(chunk)) if body.is_empty() => body = chunk,
+                Ok(Some(chunk)) => body = [body, chunk].concat().into(),
                 Ok(None) => return Exchange::Answered { status, body },
                 Err(error) => {
                     return Exchange::Lost {
@@ -298,7 +299,7 @@ impl Wechat {
 enum Exchange {
     Answered {
         status: StatusCode,
-        body: Vec<u8>,
+        body: Bytes,
     },
     NotSent {
         reason: String,
