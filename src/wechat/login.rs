@@ -60,7 +60,12 @@ impl Wechat {
             ("js_code", code.expose_secret()),
             ("grant_type", "authorization_code"),
         ];
-        match self.request("/sns/jscode2session", &query, None, self.body_bytes_max).await.0 {
+        let address = |host| {
+            let mut url = self.hosts.url(host, "/sns/jscode2session");
+            url.query_pairs_mut().extend_pairs(&query);
+            url
+        };
+        match self.request(address, None, self.body_bytes_max).await.0 {
             Exchange::Answered { status, body } => read_reply(status, &body, code),
             Exchange::NotSent { reason } => LoginReply::NotSent { reason },
             Exchange::Lost { reason, .. } => LoginReply::Lost { reason },
