@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod demo;
+pub(crate) mod failpoint;
 pub mod http;
 pub mod maintenance;
 pub mod notification;

@@ -7,6 +7,7 @@
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
+mod connections;
 mod errcodes;
 mod events;
 pub mod operators;
@@ -24,11 +25,12 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgPool, Row};
 
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
-use crate::telemetry;
+use crate::{failpoint, telemetry};
 
+pub use connections::Connections;
 pub use events::{ClaimPolicy, EVENTS_A_CALL};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
-pub use upkeep::{Front, SendingApp};
+pub use upkeep::{Durability, Front, SendingApp};
 
 /// The schema, one migration a step.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -40,7 +42,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Few connections, whatever the concurrency: no send holds one.
-    pub pool: PgPool,
+    pub pool: Connections,
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
     /// Connections made so far: a new one may lead to another server.
@@ -215,11 +217,11 @@ pub enum Leased {
 }
 
 impl Leased {
-    /// The lease's id, if there is one.
+    /// The lease's id and when it was leased, if there is one.
     #[must_use]
-    pub fn lease_id(&self) -> Option<i64> {
+    pub fn identity(&self) -> Option<(i64, DateTime<Utc>)> {
         match self {
-            Self::Batch { lease, .. } => Some(lease.lease_id),
+            Self::Batch { lease, .. } => Some((lease.lease_id, lease.leased_at)),
             Self::Nothing | Self::Cleared => None,
         }
     }
@@ -261,7 +263,7 @@ impl Store {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self {
-            pool,
+            pool: Connections::new(pool),
             deadline: DEADLINE,
             connections: Arc::default(),
         }
@@ -299,7 +301,7 @@ impl Store {
             })
             .connect_lazy_with(options);
         Self {
-            pool,
+            pool: Connections::new(pool),
             deadline,
             connections,
         }
@@ -323,13 +325,21 @@ impl Store {
         statement: &'static str,
         query: impl Future<Output = sqlx::Result<T>>,
     ) -> Result<T, StoreError> {
+        failpoint::pass("before", statement);
+        let query = failpoint::during(statement, query);
         let result = match tokio::time::timeout(self.deadline, query).await {
-            Ok(Ok(value)) => return Ok(value),
+            Ok(Ok(value)) => {
+                failpoint::pass("after", statement);
+                return Ok(value);
+            }
             Ok(Err(source)) => StoreError::Database { statement, source },
-            Err(_) => StoreError::Deadline {
-                statement,
-                waited: self.deadline,
-            },
+            Err(_) => {
+                self.pool.distrust_idle();
+                StoreError::Deadline {
+                    statement,
+                    waited: self.deadline,
+                }
+            }
         };
         telemetry::record_database_error(statement);
         Err(result)

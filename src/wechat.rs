@@ -22,6 +22,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::{access_token::AccessToken, hosts::Hosts};
+use crate::failpoint;
 use crate::notification::{ERRMSG_CHARS_MAX, Notification};
 
 pub use self::message::MessageError;
@@ -198,6 +199,7 @@ impl Wechat {
         notification: &Notification,
     ) -> Result<Reply, MessageError> {
         let body = Bytes::from(message::body(notification)?);
+        failpoint::pass("to", notification.openid.expose());
         let (exchange, took) = self.post(SEND_PATH, Some(token.expose()), body).await;
         Ok(match exchange {
             Exchange::Answered { status, body } => {
@@ -231,7 +233,9 @@ impl Wechat {
                     .append_pair("access_token", access_token);
             }
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
+            failpoint::pass("before", path);
             let exchange = self.exchange(url, body.clone(), left).await;
+            failpoint::pass("after", path);
             let Exchange::NotSent { .. } = exchange else {
                 return (exchange, started_at.elapsed());
             };
