@@ -29,6 +29,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::{access_token::AccessToken, hosts::Hosts};
+use crate::failpoint;
 use crate::notification::{ERRMSG_CHARS_MAX, Kind, Notification};
 
 pub use self::message::MessageError;
@@ -210,6 +211,7 @@ impl Wechat {
             Kind::Device => (device::SEND_PATH, device::body(notification)?),
             Kind::ServiceCard => card::request(notification)?,
         };
+        failpoint::pass("to", notification.openid.expose());
         let (exchange, took) = self.post(path, Some(token), Bytes::from(body)).await;
         Ok(match exchange {
             Exchange::Answered { status, body } => {
@@ -247,7 +249,7 @@ impl Wechat {
             Some(token) => token.address(host, path, || self.hosts.url(host, path)),
             None => self.hosts.url(host, path),
         };
-        self.request(address, body, reply_bytes_max).await
+        self.request(path, address, body, reply_bytes_max).await
     }
 
     /// Asks the first host that can be connected to: posts `body`, or gets without one.
@@ -256,6 +258,7 @@ impl Wechat {
     /// tell a connect time-out from a request time-out.
     async fn request(
         &self,
+        path: &str,
         address: impl Fn(usize) -> Url,
         body: Option<Bytes>,
         reply_bytes_max: usize,
@@ -265,9 +268,11 @@ impl Wechat {
         for tried in 1.. {
             let url = address(host);
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
+            failpoint::pass("before", path);
             let exchange = self
                 .exchange(url, body.clone(), left, reply_bytes_max)
                 .await;
+            failpoint::pass("after", path);
             let Exchange::NotSent { .. } = exchange else {
                 return (exchange, started_at.elapsed());
             };

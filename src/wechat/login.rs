@@ -7,6 +7,9 @@ use serde::Deserialize;
 use super::{Exchange, Wechat, find_rid, presentable};
 use crate::notification::Openid;
 
+/// Where login codes are exchanged.
+const LOGIN_PATH: &str = "/sns/jscode2session";
+
 /// What came of one exchange.
 #[derive(Debug, PartialEq)]
 pub enum LoginReply {
@@ -61,11 +64,15 @@ impl Wechat {
             ("grant_type", "authorization_code"),
         ];
         let address = |host| {
-            let mut url = self.hosts.url(host, "/sns/jscode2session");
+            let mut url = self.hosts.url(host, LOGIN_PATH);
             url.query_pairs_mut().extend_pairs(&query);
             url
         };
-        match self.request(address, None, self.body_bytes_max).await.0 {
+        match self
+            .request(LOGIN_PATH, address, None, self.body_bytes_max)
+            .await
+            .0
+        {
             Exchange::Answered { status, body } => read_reply(status, &body, code),
             Exchange::NotSent { reason } => LoginReply::NotSent { reason },
             Exchange::Lost { reason, .. } => LoginReply::Lost { reason },
