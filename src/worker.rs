@@ -358,6 +358,9 @@ async fn wait_for_schema(
             Ok(found) if found >= Some(needed) => break,
             Ok(_) if migrate => {
                 MIGRATOR.run(&*store.pool).await?;
+                for advice in store.grant_roles().await? {
+                    warn!("{advice}");
+                }
                 break;
             }
             Ok(found) => return Err(RunError::Schema { found, needed }),

@@ -226,34 +226,40 @@ impl Store {
             .await
     }
 
-    /// Detaches and drops partitions whose month ended `keep_months` or more ago, and forgets their dedup keys.
-    /// Returns the names of what was dropped.
+    /// Drops partitions whose month ended `keep_months` or more ago, and forgets their dedup keys. Returns the names of
+    /// what was dropped.
     ///
     /// # Errors
     ///
-    /// Call it again later.
+    /// Call it again later: a long report on the history may have been in the way.
     pub async fn drop_old_partitions(&self, keep_months: i32) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query_as::<_, (String, String, bool)>(include_str!(
-            "../../sql/old_partitions.sql"
-        ))
-        .bind(keep_months);
-        let old = self
-            .run("old_partitions", query.fetch_all(&self.pool))
-            .await?;
         let mut dropped = Vec::new();
-        for (parent, partition, pending) in old {
-            // Names come quoted from the catalog. CONCURRENTLY waits for readers without making settles wait.
-            let how = if pending { "finalize" } else { "concurrently" };
-            let detach = format!("alter table {parent} detach partition {partition} {how}");
-            let detach = sqlx::query(sqlx::AssertSqlSafe(detach)).execute(&self.pool);
-            self.run("detach_partition", detach).await?;
-            let drop = sqlx::query(sqlx::AssertSqlSafe(format!("drop table {partition}")));
-            self.run("drop_partition", drop.execute(&self.pool)).await?;
-            dropped.push(partition);
+        loop {
+            let query = sqlx::query_scalar::<_, Option<String>>(include_str!(
+                "../../sql/drop_old_partition.sql"
+            ))
+            .bind(keep_months);
+            match self
+                .run("drop_old_partition", query.fetch_one(&self.pool))
+                .await?
+            {
+                Some(partition) => dropped.push(partition),
+                None => break,
+            }
         }
         let keys = sqlx::query(include_str!("../../sql/drop_old_keys.sql")).bind(keep_months);
         self.run("drop_old_keys", keys.execute(&self.pool)).await?;
         Ok(dropped)
+    }
+
+    /// Grants wxnotify's roles what each is for, after a migration. Returns what an administrator should mend.
+    ///
+    /// # Errors
+    ///
+    /// The user is not the owner of the schema's tables, or the database did not answer.
+    pub async fn grant_roles(&self) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query_scalar(include_str!("../../sql/grant_roles.sql"));
+        self.run("grant_roles", query.fetch_all(&self.pool)).await
     }
 
     /// The newest migration of the schema; `None`: there is no schema.
