@@ -2,8 +2,8 @@
 //! ledger of what really happened.
 //!
 //! Point any WeChat SDK's base URL at it. It answers `/cgi-bin/token`, `/cgi-bin/stable_token`,
-//! `/cgi-bin/message/subscribe/send`, `/cgi-bin/openapi/quota/get`, `/cgi-bin/openapi/rid/get` and
-//! `/cgi-bin/clear_quota` (also `/v2`) as WeChat does: business errors are HTTP 200 with an errcode,
+//! `/cgi-bin/message/subscribe/send`, `/cgi-bin/openapi/quota/get`, `/cgi-bin/openapi/rid/get`,
+//! `/cgi-bin/clear_quota` (also `/v2`) and `/wxaapi/newtmpl/gettemplate`, `addtemplate`, `deltemplate` as WeChat does: business errors are HTTP 200 with an errcode,
 //! checked in the order token, quota, openid, template, concurrency for one user, subscription,
 //! data, page, content.
 //!
@@ -17,6 +17,7 @@
 //! | `GET /_control/wait?arrived=N&answered=N&timeout_ms=N` | answers when as many sends arrived and were answered; 408 after the time-out (30 s) |
 //! | `POST /_control/app` | an [`AppSpec`]: `{"appid","secret"}` |
 //! | `POST /_control/template` | `{"appid"}` and a [`TemplateSpec`]: `{"template_id","fields":["thing2"]}` |
+//! | `POST /_control/remove_template` | `{"appid","template_id"}`: its sends get 40037, `gettemplate` lists it no more |
 //! | `POST /_control/user` | `{"appid","openid"}`: strict mode knows the openid |
 //! | `POST /_control/grant` | `{"appid","openid","template_id","credits":1}` |
 //! | `POST /_control/refuse` | `{"appid","openid","template_id","refuses":true}` |
@@ -25,7 +26,7 @@
 //! | `POST /_control/clear_scripts` | |
 //! | `POST /_control/steal_token`, `…/expire_token` | `{"appid"}` |
 //! | `POST /_control/latency` | `{"ms":20}` |
-//! | `POST /_control/quota` | `{"appid","daily":100,"per_minute":10}`, absent is without limit |
+//! | `POST /_control/quota` | `{"appid","daily":100,"per_minute":10}`, absent is without limit; `"path"`: of another call than send |
 //! | `POST /_control/clock` | `{"advance_secs":3600}` |
 //! | `POST /_control/sensitive_words` | `{"words":["…"]}` |
 //! | `POST /_control/callback` | `{"appid"}` and a [`CallbackSpec`]: `{"url","token","aeskey","timing":"before_reply"}` |
@@ -53,6 +54,7 @@ mod send;
 mod server;
 mod state;
 mod tap;
+mod template;
 mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -71,6 +73,10 @@ pub use self::tap::{Answer, Tap, TapAnswer, Why43101};
 
 /// Where sends go.
 pub const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";
+/// Where an app's templates are listed.
+pub const GET_TEMPLATE_PATH: &str = "/wxaapi/newtmpl/gettemplate";
+/// Where quotas are read.
+pub const QUOTA_GET_PATH: &str = "/cgi-bin/openapi/quota/get";
 /// Where plain tokens come from.
 pub const TOKEN_PATH: &str = "/cgi-bin/token";
 /// Where stable tokens come from.

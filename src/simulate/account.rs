@@ -1,6 +1,6 @@
 //! What the fake knows of each app: its secret, its templates, its users and their credits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,9 @@ impl AppSpec {
 pub struct TemplateSpec {
     /// The private template id (`priTmplId`).
     pub template_id: String,
+    /// What `gettemplate` shows; empty: the id.
+    #[serde(default)]
+    pub title: String,
     /// Its keys in order, such as `thing2`; every one must be sent. The type is the prefix.
     pub fields: Vec<String>,
     /// The allowed values of `enum…`, `enum_string…` and `const…` keys; a key left out takes any value.
@@ -66,11 +69,18 @@ impl TemplateSpec {
     ) -> Self {
         TemplateSpec {
             template_id: template_id.into(),
+            title: String::new(),
             fields: fields.into_iter().map(Into::into).collect(),
             enums: BTreeMap::new(),
             long_term: false,
             banned: false,
         }
+    }
+
+    /// Names the template for `gettemplate`.
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
     }
 
     /// Lists the values of an enumeration key.
@@ -101,10 +111,13 @@ pub(super) enum Api {
     RidGet,
     ClearQuota,
     ClearQuotaV2,
+    GetTemplate,
+    AddTemplate,
+    DeleteTemplate,
 }
 
 impl Api {
-    const ALL: [Api; 7] = [
+    const ALL: [Api; 10] = [
         Api::Token,
         Api::StableToken,
         Api::Send,
@@ -112,6 +125,9 @@ impl Api {
         Api::RidGet,
         Api::ClearQuota,
         Api::ClearQuotaV2,
+        Api::GetTemplate,
+        Api::AddTemplate,
+        Api::DeleteTemplate,
     ];
 
     pub fn path(self) -> &'static str {
@@ -119,10 +135,13 @@ impl Api {
             Api::Token => super::TOKEN_PATH,
             Api::StableToken => super::STABLE_TOKEN_PATH,
             Api::Send => super::SEND_PATH,
-            Api::QuotaGet => "/cgi-bin/openapi/quota/get",
+            Api::QuotaGet => super::QUOTA_GET_PATH,
             Api::RidGet => "/cgi-bin/openapi/rid/get",
             Api::ClearQuota => "/cgi-bin/clear_quota",
             Api::ClearQuotaV2 => "/cgi-bin/clear_quota/v2",
+            Api::GetTemplate => super::GET_TEMPLATE_PATH,
+            Api::AddTemplate => "/wxaapi/newtmpl/addtemplate",
+            Api::DeleteTemplate => "/wxaapi/newtmpl/deltemplate",
         }
     }
 
@@ -139,6 +158,8 @@ impl Api {
             Api::Token => (Some(2_000), None),
             Api::StableToken => (Some(500_000), Some(10_000)),
             Api::Send => (Some(10_000_000), None),
+            // WeChat publishes no number for these.
+            Api::GetTemplate | Api::AddTemplate | Api::DeleteTemplate => (Some(10_000), None),
             Api::QuotaGet | Api::RidGet | Api::ClearQuota | Api::ClearQuotaV2 => (None, None),
         };
         Limits { daily, per_minute }
@@ -151,11 +172,13 @@ pub(super) struct App {
     /// Present once the app was added; an app without accepts any secret in open mode.
     pub spec: Option<AppSpec>,
     pub templates: HashMap<String, TemplateSpec>,
+    /// Ids of templates that were removed: 40037 even where any template is accepted.
+    pub removed_templates: HashSet<String>,
     pub users: HashMap<String, User>,
     /// Where its events go, if not where every app's go.
     pub callback: Option<CallbackSpec>,
-    /// Quotas for sends set for this app.
-    pub send_limits: Option<Limits>,
+    /// Quotas set for this app.
+    pub limits: HashMap<Api, Limits>,
     pub meters: HashMap<Api, Meter>,
     /// Month (Beijing) and number of the quota clearings in it.
     pub clearings: (i64, u32),
@@ -163,10 +186,19 @@ pub(super) struct App {
 
 impl App {
     pub fn limits(&self, api: Api) -> Limits {
-        match (api, self.send_limits) {
-            (Api::Send, Some(limits)) => limits,
-            _ => api.usual_limits(),
-        }
+        let own = self.limits.get(&api).copied();
+        own.unwrap_or_else(|| api.usual_limits())
+    }
+
+    pub fn add_template(&mut self, spec: TemplateSpec) {
+        self.removed_templates.remove(&spec.template_id);
+        self.templates.insert(spec.template_id.clone(), spec);
+    }
+
+    /// Whether there was such a template.
+    pub fn remove_template(&mut self, template_id: &str) -> bool {
+        self.removed_templates.insert(template_id.to_owned());
+        self.templates.remove(template_id).is_some()
     }
 
     /// The user, made if new; looking one up costs no allocation.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::account::{AppSpec, TemplateSpec};
+use super::account::{Api, AppSpec, TemplateSpec};
 use super::callback::CallbackSpec;
 use super::ledger::{Counts, Ledger};
 use super::quota::Limits;
@@ -68,11 +68,12 @@ impl Control {
 
     /// Adds a template to an app or replaces it.
     pub fn add_template(&self, appid: &str, spec: TemplateSpec) {
-        let mut state = self.shared.lock();
-        state
-            .app(appid)
-            .templates
-            .insert(spec.template_id.clone(), spec);
+        self.shared.lock().app(appid).add_template(spec);
+    }
+
+    /// Removes a template, known or not: its sends get 40037 until it is added again.
+    pub fn remove_template(&self, appid: &str, template_id: &str) {
+        self.shared.lock().app(appid).remove_template(template_id);
     }
 
     /// Bans a template (43107) or lifts the ban; an unknown one is added without fields.
@@ -183,7 +184,26 @@ impl Control {
 
     /// Sets the quotas for the app's sends; `None` is without limit. What was used stays used.
     pub fn set_quota(&self, appid: &str, daily: Option<u64>, per_minute: Option<u64>) {
-        self.shared.lock().app(appid).send_limits = Some(Limits { daily, per_minute });
+        self.set_limits(appid, Api::Send, Limits { daily, per_minute });
+    }
+
+    /// As [`Control::set_quota`], for the calls to another path. `false`: the fake does not know the path.
+    pub fn set_quota_of(
+        &self,
+        appid: &str,
+        path: &str,
+        daily: Option<u64>,
+        per_minute: Option<u64>,
+    ) -> bool {
+        let api = Api::from_path(path);
+        if let Some(api) = api {
+            self.set_limits(appid, api, Limits { daily, per_minute });
+        }
+        api.is_some()
+    }
+
+    fn set_limits(&self, appid: &str, api: Api, limits: Limits) {
+        self.shared.lock().app(appid).limits.insert(api, limits);
     }
 
     /// Moves the fake's clock forward: tokens age, quotas and budgets return. Delays in progress
@@ -303,6 +323,12 @@ struct TemplateOf {
 }
 
 #[derive(Deserialize)]
+struct TemplateId {
+    appid: String,
+    template_id: String,
+}
+
+#[derive(Deserialize)]
 struct Ban {
     appid: String,
     template_id: String,
@@ -318,6 +344,7 @@ struct Latency {
 #[derive(Deserialize)]
 struct Quota {
     appid: String,
+    path: Option<String>,
     daily: Option<u64>,
     per_minute: Option<u64>,
 }
@@ -431,6 +458,10 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
             } = parse(body)?;
             control.ban_template(&appid, &template_id, banned);
         }
+        "remove_template" => {
+            let TemplateId { appid, template_id } = parse(body)?;
+            control.remove_template(&appid, &template_id);
+        }
         "script" => control.script(parse(body)?),
         "clear_scripts" => control.clear_scripts(),
         "steal_token" => control.steal_token(&parse::<AppOnly>(body)?.appid),
@@ -439,10 +470,14 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
         "quota" => {
             let Quota {
                 appid,
+                path,
                 daily,
                 per_minute,
             } = parse(body)?;
-            control.set_quota(&appid, daily, per_minute);
+            let path = path.as_deref().unwrap_or(super::SEND_PATH);
+            if !control.set_quota_of(&appid, path, daily, per_minute) {
+                return Err(format!("path {path}: the fake has no such call"));
+            }
         }
         "clock" => {
             control.advance_clock(Duration::from_secs(parse::<Clock>(body)?.advance_secs));
@@ -520,7 +555,8 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
   GET  /_control/ledger          every call, credit and token
   GET  /_control/wait?arrived=N&answered=N&timeout_ms=N
   POST /_control/app             {"appid","secret"}  also ip_whitelist, admin_confirmation, secret_frozen
-  POST /_control/template        {"appid","template_id","fields":["thing2"]}  also enums, long_term, banned
+  POST /_control/template        {"appid","template_id","fields":["thing2"]}  also title, enums, long_term, banned
+  POST /_control/remove_template {"appid","template_id"}   gone from gettemplate, its sends get 40037
   POST /_control/user            {"appid","openid"}
   POST /_control/grant           {"appid","openid","template_id","credits":1}
   POST /_control/refuse          {"appid","openid","template_id","refuses":true}
@@ -533,7 +569,7 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
   POST /_control/steal_token     {"appid"}   tokens die: 40001
   POST /_control/expire_token    {"appid"}   tokens expire: 42001
   POST /_control/latency         {"ms":20}
-  POST /_control/quota           {"appid","daily":100,"per_minute":10}
+  POST /_control/quota           {"appid","daily":100,"per_minute":10}   also "path" of another call than send
   POST /_control/clock           {"advance_secs":3600}
   POST /_control/sensitive_words {"words":["…"]}
   POST /_control/callback        {"appid","url","token","aeskey"}  also

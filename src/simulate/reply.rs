@@ -82,6 +82,7 @@ fn usual_text(errcode: i64) -> &'static str {
     match errcode {
         -1 => "system error",
         0 => "ok",
+        20002 => "invalid args",
         40001 => {
             "invalid credential, access_token is invalid or not latest, could get access_token by \
              getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r"
@@ -118,6 +119,11 @@ fn usual_text(errcode: i64) -> &'static str {
         76003 => "rid belongs to another account",
         76004 => "rid is too old",
         76021 => "cgi_path not found",
+        200_012 => "private template count exceeds the limit",
+        200_014 => "invalid tid",
+        200_020 => "invalid kid list",
+        200_021 => "invalid scene desc",
+        200_022 => "template with the same title and keywords exists",
         89503 => "this call requires the administrator's confirmation, please wait",
         _ => "simulated error",
     }

@@ -85,6 +85,7 @@ impl<'a> Inquiry<'a> {
                 force_refresh: false,
             })),
             Api::QuotaGet | Api::RidGet | Api::ClearQuota => Request::Other,
+            Api::GetTemplate | Api::AddTemplate | Api::DeleteTemplate => Request::Other,
         };
         let access_token = from_query("access_token");
         Inquiry {
@@ -116,8 +117,8 @@ impl<'a> Inquiry<'a> {
     /// 43001 or 43002 for the wrong method.
     pub fn check_method(&self) -> Result<(), Refusal> {
         match (self.api, self.method) {
-            (Api::Token, &Method::GET) => Ok(()),
-            (Api::Token, _) => Err(Refusal::new(43001)),
+            (Api::Token | Api::GetTemplate, &Method::GET) => Ok(()),
+            (Api::Token | Api::GetTemplate, _) => Err(Refusal::new(43001)),
             (_, &Method::POST) => Ok(()),
             _ => Err(Refusal::new(43002)),
         }
@@ -129,7 +130,7 @@ impl<'a> Inquiry<'a> {
 }
 
 /// 44002 for an empty body, 47001 for one that is not UTF-8 or not the JSON expected.
-fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, i64> {
+pub(super) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, i64> {
     if body.is_empty() {
         return Err(44002);
     }
@@ -194,11 +195,11 @@ impl State {
 
     /// Whether the template is a long-term one.
     fn check_template(&self, appid: &str, template_id: &str) -> Result<bool, Refusal> {
-        match self
-            .apps
-            .get(appid)
-            .and_then(|app| app.templates.get(template_id))
-        {
+        let app = self.apps.get(appid);
+        if app.is_some_and(|app| app.removed_templates.contains(template_id)) {
+            return Err(Refusal::new(40037));
+        }
+        match app.and_then(|app| app.templates.get(template_id)) {
             Some(template) if template.banned => Err(Refusal::new(43107)),
             Some(template) => Ok(template.long_term),
             None if self.is_open() && !template_id.is_empty() => Ok(false),

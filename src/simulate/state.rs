@@ -295,6 +295,9 @@ impl State {
             Api::QuotaGet => self.judge_quota_get(inquiry),
             Api::RidGet => self.judge_rid_get(inquiry),
             Api::ClearQuota | Api::ClearQuotaV2 => self.judge_clear_quota(inquiry),
+            Api::GetTemplate => self.judge_get_template(inquiry),
+            Api::AddTemplate => self.judge_add_template(inquiry),
+            Api::DeleteTemplate => self.judge_delete_template(inquiry),
         };
         let reply = judged.unwrap_or_else(|refusal| self.refuse(&refusal, inquiry));
         if reply.errcode == 43101 && inquiry.api == Api::Send && arrived.epoch == self.epoch {
