@@ -866,11 +866,10 @@ end $$;
 create function wxnotify_take_rate(p_appid text, p_want int, p_workers int) returns integer
 language plpgsql volatile set search_path from current set enable_seqscan = off as $$
 declare
-    v_rate    real;
+    v_rate    real := wxnotify_app_rate(p_appid);
     v_tokens  real;
     v_granted int;
 begin
-    select a.rate_per_second into v_rate from wechat_apps a where a.appid = p_appid;
     if v_rate is null then
         return p_want;
     end if;

@@ -197,7 +197,11 @@ begin
      where appid = p_appid
        and (not probing or paused_until is null or v_earliest > paused_until + interval '1 second'
             or (v_earliest = 'infinity' and paused_until < 'infinity'));
-    return found or exists (select from wechat_apps where appid = p_appid);
+    if not found then
+        return exists (select from wechat_apps where appid = p_appid);
+    end if;
+    perform wxnotify_heed_errcode(p_appid, p_errcode);
+    return true;
 end $$;
 comment on function wxnotify_pause_app(text, double precision, text, text, bigint) is 'Pauses a mini-program for seconds or until a rule''s time, never shortening a pause; afterwards one row is tried first. False: it is not registered.';
 
@@ -219,6 +223,7 @@ begin
        set paused_until  = greatest(template.paused_until, excluded.paused_until),
            pause_reason  = excluded.pause_reason,
            pause_errcode = excluded.pause_errcode;
+    perform wxnotify_heed_errcode(p_appid, p_errcode);
 end $$;
 comment on function wxnotify_pause_template(text, text, double precision, text, text, bigint) is 'Pauses one template for seconds or until a rule''s time, never shortening a pause.';
 

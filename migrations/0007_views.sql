@@ -618,6 +618,8 @@ begin
         where r.appid = n.appid and r.openid = n.openid and r.template_id = n.template_id and n.reason like 'the user refused%';
         sentence_zh := case when v_app.appid is null then format('已暂停：小程序 %s 未登记。', n.appid)
                             when v_app.paused_until > statement_timestamp() then '已暂停：小程序暂停发送（' || coalesce(v_app.pause_reason, '未说明原因') || '）。'
+                            when v_template.paused_until > statement_timestamp() and v_template.removed_at is not null and v_template.pause_errcode = 40037
+                                then '已暂停：微信的模板列表中已没有该模板。'
                             when v_template.paused_until > statement_timestamp() then '已暂停：模板暂停发送（' || coalesce(v_template.pause_reason, '未说明原因') || '）。'
                             when n.reason like 'the user refused%' then format('已暂停：用户已拒绝该模板%s。', case v_refused.said_by
                                 when 'popup' then format('（%s 在弹窗中拒绝）', to_char(v_refused.refused_at, v_form))
@@ -633,6 +635,9 @@ begin
         elsif v_app.paused_until = 'infinity' then
             what_next := format('It waits for an operator: mend the cause, then `wxnotify app resume %s`.', n.appid);
             what_next_zh := format('等待运维处理：排除原因后执行 `wxnotify app resume %s`。', n.appid);
+        elsif v_template.paused_until = 'infinity' and v_template.removed_at is not null and v_template.pause_errcode = 40037 then
+            what_next := 'It goes on by itself if WeChat lists the template again (`wxnotify template sync`). A template that was added anew has another id, and this credit is not good for it: collect a new one, then cancel this row.';
+            what_next_zh := '若微信重新列出该模板则自动恢复（`wxnotify template sync`）。重新添加的模板 ID 不同，此订阅次数不能用于新 ID：请重新获取授权后取消本条。';
         elsif v_template.paused_until = 'infinity' then
             what_next := format('It waits for an operator: mend the cause, then `wxnotify template resume %s %s`.', n.appid, n.template_id);
             what_next_zh := format('等待运维处理：排除原因后执行 `wxnotify template resume %s %s`。', n.appid, n.template_id);

@@ -24,6 +24,7 @@ use crate::{
     wechat::{
         Reply, Wechat,
         access_token::{AccessToken, FetchError},
+        account::AccountError,
         errcode::{Disposition, ErrcodeRule, ErrcodeTable},
     },
 };
@@ -119,6 +120,10 @@ impl Deliverer {
             Ok(token) => token,
             Err(error) => return self.no_token(notification, &error, rules),
         };
+        let token = match self.probe(notification, token, rules).await {
+            Ok(token) => token,
+            Err(ended) => return ended,
+        };
         if Instant::now() >= send_before {
             return released(notification);
         }
@@ -157,6 +162,38 @@ impl Deliverer {
             Ok(reply) => Ended::Replied(reply),
             Err(_) => released(notification),
         }
+    }
+
+    /// After a pause, asks WeChat something that costs no credit before a message is risked: a token that is still dead and
+    /// a gateway that still answers nobody show themselves here. Other refusals are left to the message itself.
+    async fn probe(
+        &self,
+        notification: &Notification,
+        token: AccessToken,
+        rules: &ErrcodeTable,
+    ) -> Result<AccessToken, Ended> {
+        if !notification.probe {
+            return Ok(token);
+        }
+        let appid = &notification.appid;
+        let (observation, reason) = match self.wechat.read_send_quota(&token).await {
+            Err(AccountError::NotAsked { reason }) => (Observation::NotSent, reason),
+            Err(AccountError::NoReply { reason }) => (Observation::PossiblySent, reason),
+            Err(AccountError::Refused { errcode, .. })
+                if rules.rule(errcode).disposition == Disposition::RefreshToken =>
+            {
+                let replaced = self.tokens.replace(appid, &token, TOKEN_WAIT).await;
+                return replaced.map_err(|error| self.no_token(notification, &error, rules));
+            }
+            Ok(_) | Err(AccountError::Refused { .. }) => return Ok(token),
+        };
+        let verdict = Verdict::Park {
+            waiting_for: WaitingFor::App,
+            after: spread(5, 15),
+        };
+        let effects = self.observe(notification, observation);
+        let outcome = Outcome::unsent(notification.id, verdict, Some(reason));
+        Err(Ended::Unsent(outcome, effects))
     }
 
     /// Both requests were refused for their token. If WeChat had handed back the same one, it is worth another try.

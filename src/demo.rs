@@ -240,7 +240,7 @@ fn show_what_next(
         Fate::PresumedSent,
         Fate::Doubled,
         Fate::NoCredit,
-        Fate::FieldMissing,
+        Fate::FieldRefused,
         Fate::Unresolved,
     ] {
         let ids = performance.plan.of(fate).filter_map(|row| {

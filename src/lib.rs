@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod demo;
 pub mod http;
 pub mod maintenance;
+pub mod mirror;
 pub mod notification;
 pub mod operate;
 pub mod postgres;

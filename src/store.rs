@@ -9,6 +9,7 @@
 
 mod errcodes;
 mod events;
+pub mod mirror;
 pub mod operators;
 mod tokens;
 mod upkeep;
@@ -27,6 +28,7 @@ use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::telemetry;
 
 pub use events::{ClaimPolicy, EVENTS_A_CALL};
+pub use mirror::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
 pub use upkeep::{Front, SendingApp};
 

@@ -8,6 +8,7 @@
 //! Start at [`Wechat::send`]. Tokens, secrets and openids appear in no error and no `Debug`.
 
 pub mod access_token;
+pub mod account;
 pub mod callback;
 pub mod errcode;
 mod hosts;
@@ -212,15 +213,27 @@ impl Wechat {
         })
     }
 
-    /// Posts `body` to the first host that can be connected to.
-    ///
-    /// Another host is tried only after a failure that certainly sent nothing, and only while enough time is left to
-    /// tell a connect time-out from a request time-out.
+    /// Posts `body`; as [`Self::call`].
     async fn post(
         &self,
         path: &str,
         access_token: Option<&str>,
         body: Bytes,
+    ) -> (Exchange, Duration) {
+        self.call(path, access_token, Some(body), self.body_bytes_max)
+            .await
+    }
+
+    /// Posts `body`, or gets without one, from the first host that can be connected to.
+    ///
+    /// Another host is tried only after a failure that certainly sent nothing, and only while enough time is left to
+    /// tell a connect time-out from a request time-out.
+    async fn call(
+        &self,
+        path: &str,
+        access_token: Option<&str>,
+        body: Option<Bytes>,
+        reply_bytes_max: usize,
     ) -> (Exchange, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
@@ -231,7 +244,9 @@ impl Wechat {
                     .append_pair("access_token", access_token);
             }
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
-            let exchange = self.exchange(url, body.clone(), left).await;
+            let exchange = self
+                .exchange(url, body.clone(), left, reply_bytes_max)
+                .await;
             let Exchange::NotSent { .. } = exchange else {
                 return (exchange, started_at.elapsed());
             };
@@ -247,15 +262,22 @@ impl Wechat {
         unreachable!("the loop over hosts ends by returning")
     }
 
-    async fn exchange(&self, url: Url, body: Bytes, timeout: Duration) -> Exchange {
-        let sent = self
-            .client
-            .post(url)
-            .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-            .timeout(timeout)
-            .body(body)
-            .send()
-            .await;
+    async fn exchange(
+        &self,
+        url: Url,
+        body: Option<Bytes>,
+        timeout: Duration,
+        reply_bytes_max: usize,
+    ) -> Exchange {
+        let request = match body {
+            Some(body) => self
+                .client
+                .post(url)
+                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+                .body(body),
+            None => self.client.get(url),
+        };
+        let sent = request.timeout(timeout).send().await;
         let mut response = match sent {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
@@ -274,8 +296,8 @@ impl Wechat {
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > self.body_bytes_max => {
-                    let reason = format!("the reply is longer than {} bytes", self.body_bytes_max);
+                Ok(Some(chunk)) if body.len() + chunk.len() > reply_bytes_max => {
+                    let reason = format!("the reply is longer than {reply_bytes_max} bytes");
                     return Exchange::Lost {
                         reason,
                         status: Some(status),

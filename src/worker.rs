@@ -29,6 +29,7 @@ use crate::delivery::Deliverer;
 use crate::http::callback::Callbacks;
 use crate::http::{self, Health};
 use crate::maintenance;
+use crate::mirror::Mirror;
 use crate::notification::{Effect, PauseUntil};
 use crate::retry::{Reconnect, RetryPolicy};
 use crate::store::{ClaimPolicy, DoubtPolicy, MIGRATOR, SendingApp, Store, StoreError};
@@ -93,6 +94,7 @@ pub enum RunError {
 pub(crate) struct Worker {
     pub(crate) store: Store,
     pub(crate) deliverer: Deliverer,
+    pub(crate) mirror: Mirror,
     tokens: TokenKeeper,
     pub(crate) health: Health,
     pub(crate) options: Options,
@@ -367,13 +369,16 @@ async fn enlist(
     let name = settings.worker().to_owned();
     let epoch = store.enlist(&name, &options.appids).await?;
     let id = format!("{name}#{epoch}");
-    let (deliverer, tokens) = build_deliverer(settings, &store, &id).await?;
+    let (wechat, tokens) = reach_wechat(settings, &store, &id)?;
+    let deliverer = build_deliverer(settings, &store, wechat.clone(), tokens.clone()).await?;
+    let mirror = Mirror::new(store.clone(), wechat, tokens.clone(), id.clone());
     // Leases, the bell and maintenance get connections of their own.
     let settles = (settings.pool_connections() as usize)
         .saturating_sub(3)
         .clamp(1, 4);
     let worker = Worker {
         deliverer,
+        mirror,
         tokens,
         health,
         options,
@@ -396,12 +401,12 @@ async fn enlist(
     Ok(worker)
 }
 
-/// What sends: the client, the keeper of its tokens, and the rules for WeChat's answers.
-async fn build_deliverer(
+/// The client for WeChat and the keeper of its tokens, which `worker` names itself to.
+pub(crate) fn reach_wechat(
     settings: &Settings,
     store: &Store,
     worker: &str,
-) -> Result<(Deliverer, TokenKeeper), RunError> {
+) -> Result<(Arc<Wechat>, TokenKeeper), RunError> {
     let wechat = Wechat::new(&WechatOptions {
         hosts: settings.api_base().to_vec(),
         connect_timeout: settings.connect_timeout(),
@@ -416,15 +421,22 @@ async fn build_deliverer(
         secrets(settings),
         worker.to_owned(),
     );
+    Ok((wechat, tokens))
+}
+
+/// What sends: the client, the keeper of its tokens, and the rules for WeChat's answers.
+async fn build_deliverer(
+    settings: &Settings,
+    store: &Store,
+    wechat: Arc<Wechat>,
+    tokens: TokenKeeper,
+) -> Result<Deliverer, RunError> {
     let policy = RetryPolicy {
         base: settings.backoff_base(),
         cap: settings.backoff_cap(),
     };
     let rules = ErrcodeTable::new(store.errcode_rules().await?);
-    Ok((
-        Deliverer::new(wechat, tokens.clone(), rules, policy),
-        tokens,
-    ))
+    Ok(Deliverer::new(wechat, tokens, rules, policy))
 }
 
 /// The mini-programs this worker can send for.

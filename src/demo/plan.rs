@@ -56,8 +56,8 @@ pub enum Fate {
     AppAdded,
     /// The user gave no credit (43101).
     NoCredit,
-    /// A field is missing that only WeChat knows of (47003).
-    FieldMissing,
+    /// WeChat refuses a field that fits its template (47003).
+    FieldRefused,
     /// Its `expire_at` comes while its template is paused.
     Expired,
     /// The producer deletes it.
@@ -93,7 +93,7 @@ impl Fate {
         Self::TemplateResumed,
         Self::AppAdded,
         Self::NoCredit,
-        Self::FieldMissing,
+        Self::FieldRefused,
         Self::Expired,
         Self::Deleted,
         Self::Cancelled,
@@ -121,7 +121,7 @@ impl Fate {
             Self::TemplateResumed => "template was paused",
             Self::AppAdded => "app added later",
             Self::NoCredit => "no credit (43101)",
-            Self::FieldMissing => "field missing (47003)",
+            Self::FieldRefused => "field refused (47003)",
             Self::Expired => "expired while waiting",
             Self::Deleted => "cancelled by DELETE",
             Self::Cancelled => "cancelled by operator",
@@ -147,7 +147,7 @@ impl Fate {
             Self::Held
             | Self::UserBusy
             | Self::AppAdded
-            | Self::FieldMissing
+            | Self::FieldRefused
             | Self::Expired
             | Self::Deleted
             | Self::Cancelled => 6,
@@ -161,7 +161,7 @@ impl Fate {
     fn status(self) -> &'static str {
         match self {
             Self::Held => "held",
-            Self::NoCredit | Self::FieldMissing => "dead",
+            Self::NoCredit | Self::FieldRefused => "dead",
             Self::Expired => "expired",
             Self::Deleted | Self::Cancelled => "cancelled",
             Self::PresumedSent => "presumed_sent",
@@ -208,6 +208,14 @@ impl Fate {
         match self {
             Self::Retried => Some((1 + turn as u64 % 2, busy(-1))),
             Self::UserBusy => Some((1, busy(43108))),
+            Self::FieldRefused => Some((
+                1,
+                Action::Errcode {
+                    errcode: 47003,
+                    errmsg: Some("argument invalid! data.thing2.value invalid".to_owned()),
+                    after_credit: false,
+                },
+            )),
             Self::PresumedSent | Self::Doubled | Self::ConfirmedSent | Self::Unresolved => {
                 Some((1, lost))
             }
@@ -274,7 +282,7 @@ impl PlannedRow {
             _ => Vec::new(),
         };
         let openid = format!("oUser{number:05}");
-        let message = message(fate, template_id, &business_ref, number);
+        let message = message(template_id, &business_ref, number);
         let is_held = matches!(fate, Fate::Armed | Fate::Held);
         Self {
             fate,
@@ -329,7 +337,7 @@ impl PlannedRow {
     pub fn arm_statement(&self) -> String {
         let (appid, openid) = (literal(self.appid), literal(&self.openid));
         let template_id = literal(self.template_id);
-        let data = literal(&message(self.fate, self.template_id, &self.business_ref, 0));
+        let data = literal(&message(self.template_id, &self.business_ref, 0));
         format!("select arm({appid}, {openid}, {template_id},\n           {data})")
     }
 
@@ -366,7 +374,7 @@ impl PlannedRow {
 }
 
 /// The message of a row as a producer writes it.
-fn message(fate: Fate, template_id: &str, business_ref: &str, number: usize) -> String {
+fn message(template_id: &str, business_ref: &str, number: usize) -> String {
     const DRINKS: [&str; 5] = [
         "桂花拿铁两杯",
         "美式咖啡一杯",
@@ -376,9 +384,6 @@ fn message(fate: Fate, template_id: &str, business_ref: &str, number: usize) -> 
     ];
     let drink = DRINKS[number % DRINKS.len()];
     match template_id {
-        _ if fate == Fate::FieldMissing => {
-            format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}"}}"#)
-        }
         REFUND => format!(r#"{{"{REF_KEY}": "{business_ref}", "amount2": "¥36.00"}}"#),
         ARRIVED => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《三体》到货"}}"#),
         _ => format!(

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::report::{Report, Table, Tone, age, cell, moment, optional};
 use super::selection::Selection;
+use super::templates::stranded_step;
 use crate::store::Store;
+use crate::store::mirror::Stranded;
 use crate::store::operators::{
     Backlog, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
 };
@@ -62,6 +64,7 @@ struct Glance {
     workers: Vec<LiveWorker>,
     pauses: Vec<Pause>,
     tokens: Vec<TokenState>,
+    stranded: Vec<Stranded>,
 }
 
 pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Report> {
@@ -74,13 +77,14 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
         workers: store.live_workers().await?,
         pauses: store.pauses(appid).await?,
         tokens: store.token_states(appid).await?,
+        stranded: store.stranded(appid).await?,
     };
     let oldest = glance.backlog.iter().filter_map(|row| row.oldest_due).min();
     let steps = next_steps(&glance, oldest);
     let mut report = Report::new(json!({
         "backlog": glance.backlog, "oldest_due": oldest, "in_doubt": glance.doubts, "failures_last_day": glance.failures,
         "dead_last_day": glance.dead, "workers": glance.workers, "pauses": glance.pauses, "tokens": glance.tokens,
-        "next_steps": steps,
+        "stranded": glance.stranded, "next_steps": steps,
     }));
     show_backlog(&mut report, &glance, oldest);
     show_workers(&mut report, &glance.workers);
@@ -109,7 +113,18 @@ fn next_steps(glance: &Glance, oldest: Option<DateTime<Utc>>) -> Vec<String> {
     if glance.workers.is_empty() && waiting {
         steps.push("rows wait and no worker is alive: start one with `wxnotify run`".to_owned());
     }
+    steps.extend(glance.stranded.iter().map(stranded_step));
+    let is_stranded = |pause: &Pause| {
+        let of = |row: &Stranded| pause.template_id.as_ref() == Some(&row.template_id);
+        glance
+            .stranded
+            .iter()
+            .any(|row| row.appid == pause.appid && of(row))
+    };
     for pause in glance.pauses.iter().filter(|pause| pause.needs_operator) {
+        if is_stranded(pause) {
+            continue;
+        }
         let what = pause.template_id.as_deref().map_or_else(
             || format!("app {}", pause.appid),
             |template| format!("template {template} of app {}", pause.appid),
