@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::report::{Report, Table, Tone, age, cell, moment, optional};
 use super::selection::Selection;
 use super::templates::stranded_step;
-use crate::store::Store;
 use crate::store::mirror::Stranded;
 use crate::store::operators::{
     Backlog, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
