@@ -267,7 +267,7 @@ comment on column pending_notifications.last_lease is 'wxnotify''s: the lease th
 comment on column pending_notifications.last_errcode is 'wxnotify''s: WeChat''s errcode at the last attempt.';
 comment on column pending_notifications.last_errmsg is 'wxnotify''s: WeChat''s errmsg or the transport failure of the last attempt.';
 comment on column pending_notifications.last_attempt_at is 'wxnotify''s: when the last attempt was settled.';
-comment on column pending_notifications.producer is 'The database user that inserted it.';
+comment on column pending_notifications.producer is 'The database user that inserted or armed it.';
 comment on column pending_notifications.login_at is 'wxnotify''s: when its login_code is exchanged; while a worker exchanges it, when another one may.';
 comment on column pending_notifications.login_until is 'wxnotify''s: when its login_code has expired.';
 comment on column pending_notifications.login_claims is 'wxnotify''s: exchanges begun.';

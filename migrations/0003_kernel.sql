@@ -919,7 +919,7 @@ do $$
 declare
     v_function regprocedure;
 begin
-    for v_function in select oid from pg_proc where pronamespace = current_schema()::regnamespace and (proname like 'wxnotify\_%' or proname = 'arm') loop
+    for v_function in select oid from pg_proc where pronamespace = quote_ident(current_schema())::regnamespace and (proname like 'wxnotify\_%' or proname = 'arm') loop
         execute format('revoke execute on function %s from public', v_function);
     end loop;
 end $$;

@@ -432,7 +432,7 @@ comment on column notifications.duplicate_of is 'For duplicate: the id that was 
 comment on column notifications.worker is 'Worker name and epoch that sends it or ended it.';
 comment on column notifications.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer, worker or read_back (WeChat shows the state of the service card).';
 comment on column notifications.on_doubt is 'What a doubt leads to: retry or hold.';
-comment on column notifications.producer is 'The database user that inserted it.';
+comment on column notifications.producer is 'The database user that inserted or armed it.';
 comment on column notifications.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications.created_at is 'When it was inserted.';
 comment on column notifications.finished_at is 'When it became final; null before.';
@@ -463,7 +463,7 @@ comment on column notifications_pending.duplicate_of is 'For duplicate: the id t
 comment on column notifications_pending.worker is 'Worker name and epoch that sends it or ended it.';
 comment on column notifications_pending.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer, worker or read_back (WeChat shows the state of the service card).';
 comment on column notifications_pending.on_doubt is 'What a doubt leads to: retry or hold.';
-comment on column notifications_pending.producer is 'The database user that inserted it.';
+comment on column notifications_pending.producer is 'The database user that inserted or armed it.';
 comment on column notifications_pending.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications_pending.created_at is 'When it was inserted.';
 comment on column notifications_pending.finished_at is 'When it became final; null before.';
@@ -507,7 +507,7 @@ comment on column notifications_final.duplicate_of is 'For duplicate: the id tha
 comment on column notifications_final.worker is 'Worker name and epoch that sends it or ended it.';
 comment on column notifications_final.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer, worker or read_back (WeChat shows the state of the service card).';
 comment on column notifications_final.on_doubt is 'What a doubt leads to: retry or hold.';
-comment on column notifications_final.producer is 'The database user that inserted it.';
+comment on column notifications_final.producer is 'The database user that inserted or armed it.';
 comment on column notifications_final.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications_final.created_at is 'When it was inserted.';
 comment on column notifications_final.finished_at is 'When it became final; null before.';

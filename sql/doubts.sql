@@ -3,7 +3,7 @@ select d.id, d.appid, d.template_id, d.business_ref, d.in_doubt_since, d.on_doub
        d.events_since
 from notification_doubts d
 where ($1::bigint[] is null or d.id = any ($1))
-  and ($2::bigint is null or exists (select from pending_notifications p where p.id = d.id and p.last_errcode = $2))
+  and ($2::bigint is null or exists (select from notifications_pending p where p.id = d.id and p.errcode = $2))
   and ($3::text is null or d.template_id = $3)
   and ($4::text is null or d.business_ref = $4)
   and ($5::text is null or d.appid = $5)

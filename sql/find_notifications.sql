@@ -3,14 +3,14 @@
 -- the first of each sort: to tell the status of a million rows and sort them would take seconds.
 -- $1 ids, $2 errcode, $3 template_id, $4 business_ref, $5 appid, $6 statuses ('in_doubt', or all that are not final), $7 most rows
 with chosen as not materialized (
-    select p.* from pending_notifications p
+    select p.id, p.in_doubt_since from notifications_pending p
     where $1::bigint[] is null
-      and ($2::bigint is null or p.last_errcode = $2)
+      and ($2::bigint is null or p.errcode = $2)
       and ($3::text is null or p.template_id = $3)
       and ($4::text is null or p.business_ref = $4)
       and ($5::text is null or p.appid = $5)
 ), sending as materialized (
-    select unnest(l.ids) as id from notification_leases l where l.started_at is not null
+    select f.id from notifications_in_flight f
 )
 select n.id, n.appid, n.status, n.reason, n.next_at, n.template_id, n.business_ref, n.errcode, n.attempts, n.in_doubt_since, n.created_at, n.finished_at
 from notifications n

@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -21,9 +22,12 @@ use crate::demo;
 use crate::operate;
 use crate::postgres;
 use crate::simulate;
-use crate::store::MIGRATOR;
+use crate::store::{MIGRATOR, Store};
 use crate::telemetry;
 use crate::worker::{self, RunEnd, RunError, RunOptions};
+
+/// How long the grants after a migration may take; they touch the catalog alone.
+const GRANTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the program's exit code tells. Above 64 they follow `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -443,6 +447,10 @@ async fn migrate(settings: &Settings, output: Output) -> anyhow::Result<ExitCode
         .collect();
     MIGRATOR.run(&mut connection).await?;
     connection.close().await?;
+    // Not in the migrations alone: an administrator may have created the roles since.
+    let store = Store::connect_lazy(settings.connect_options(), 1, GRANTS_WITHIN);
+    let advice = store.grant_roles().await?;
+    store.pool.close().await;
     let applied: Vec<_> = MIGRATOR
         .iter()
         .filter(|migration| !before.contains(&migration.version))
@@ -453,7 +461,11 @@ async fn migrate(settings: &Settings, output: Output) -> anyhow::Result<ExitCode
             .iter()
             .map(|migration| serde_json::json!({ "version": migration.version, "description": migration.description }))
             .collect();
-        writeln!(out, "{}", serde_json::json!({ "applied": listed }))?;
+        writeln!(
+            out,
+            "{}",
+            serde_json::json!({ "applied": listed, "advice": advice })
+        )?;
     } else if applied.is_empty() {
         writeln!(out, "The database is up to date.")?;
     } else {
@@ -463,6 +475,11 @@ async fn migrate(settings: &Settings, output: Output) -> anyhow::Result<ExitCode
                 "applied {:04} {}",
                 migration.version, migration.description
             )?;
+        }
+    }
+    if !output.json {
+        for advice in advice {
+            writeln!(out, "next: {advice}")?;
         }
     }
     Ok(Exit::Done.into())

@@ -2,9 +2,11 @@
 
 pub mod breaker;
 pub mod cli;
+pub mod concurrency;
 pub mod config;
 pub mod delivery;
 pub mod demo;
+pub(crate) mod failpoint;
 pub mod http;
 pub mod login;
 pub mod maintenance;

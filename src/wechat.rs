@@ -20,12 +20,16 @@ pub mod message;
 use std::{fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
-use reqwest::{StatusCode, Url, header};
+use reqwest::{
+    Method, Request, StatusCode, Url,
+    header::{self, HeaderValue},
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::{access_token::AccessToken, hosts::Hosts};
+use crate::failpoint;
 use crate::notification::{ERRMSG_CHARS_MAX, Kind, Notification};
 
 pub use self::message::MessageError;
@@ -143,6 +147,7 @@ pub struct Wechat {
 }
 
 const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 impl Wechat {
     /// Checks the options and sets up the connection pool; connects to nothing.
@@ -206,9 +211,8 @@ impl Wechat {
             Kind::Device => (device::SEND_PATH, device::body(notification)?),
             Kind::ServiceCard => card::request(notification)?,
         };
-        let (exchange, took) = self
-            .post(path, Some(token.expose()), Bytes::from(body))
-            .await;
+        failpoint::pass("to", notification.openid.expose());
+        let (exchange, took) = self.post(path, Some(token), Bytes::from(body)).await;
         Ok(match exchange {
             Exchange::Answered { status, body } => {
                 read_send_reply(status, &body, notification.openid.expose(), took)
@@ -225,8 +229,8 @@ impl Wechat {
     /// Posts `body`; as [`Self::call`].
     async fn post(
         &self,
-        path: &str,
-        access_token: Option<&str>,
+        path: &'static str,
+        access_token: Option<&AccessToken>,
         body: Bytes,
     ) -> (Exchange, Duration) {
         self.call(path, access_token, Some(body), self.body_bytes_max)
@@ -236,14 +240,16 @@ impl Wechat {
     /// Posts `body`, or gets without one, with the token; as [`Self::request`].
     async fn call(
         &self,
-        path: &str,
-        access_token: Option<&str>,
+        path: &'static str,
+        access_token: Option<&AccessToken>,
         body: Option<Bytes>,
         reply_bytes_max: usize,
     ) -> (Exchange, Duration) {
-        let query = access_token.map(|token| ("access_token", token));
-        self.request(path, query.as_slice(), body, reply_bytes_max)
-            .await
+        let address = |host| match access_token {
+            Some(token) => token.address(host, path, || self.hosts.url(host, path)),
+            None => self.hosts.url(host, path),
+        };
+        self.request(path, address, body, reply_bytes_max).await
     }
 
     /// Asks the first host that can be connected to: posts `body`, or gets without one.
@@ -253,21 +259,20 @@ impl Wechat {
     async fn request(
         &self,
         path: &str,
-        query: &[(&str, &str)],
+        address: impl Fn(usize) -> Url,
         body: Option<Bytes>,
         reply_bytes_max: usize,
     ) -> (Exchange, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
         for tried in 1.. {
-            let mut url = self.hosts.url(host, path);
-            if !query.is_empty() {
-                url.query_pairs_mut().extend_pairs(query);
-            }
+            let url = address(host);
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
+            failpoint::pass("before", path);
             let exchange = self
                 .exchange(url, body.clone(), left, reply_bytes_max)
                 .await;
+            failpoint::pass("after", path);
             let Exchange::NotSent { .. } = exchange else {
                 return (exchange, started_at.elapsed());
             };
@@ -290,16 +295,14 @@ impl Wechat {
         timeout: Duration,
         reply_bytes_max: usize,
     ) -> Exchange {
-        let request = match body {
-            Some(body) => self
-                .client
-                .post(url)
-                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-                .body(body),
-            None => self.client.get(url),
-        };
-        let sent = request.timeout(timeout).send().await;
-        let mut response = match sent {
+        let mut request = Request::new(Method::GET, url);
+        if let Some(body) = body {
+            *request.method_mut() = Method::POST;
+            request.headers_mut().insert(header::CONTENT_TYPE, JSON);
+            *request.body_mut() = Some(body.into());
+        }
+        *request.timeout_mut() = Some(timeout);
+        let mut response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 return Exchange::NotSent {
@@ -314,7 +317,7 @@ impl Wechat {
             }
         };
         let status = response.status();
-        let mut body = Vec::new();
+        let mut body = Bytes::new();
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > reply_bytes_max => {
@@ -324,7 +327,9 @@ impl Wechat {
                         status: Some(status),
                     };
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                // Nearly always the only one.
+                Ok(Some(chunk)) if body.is_empty() => body = chunk,
+                Ok(Some(chunk)) => body = [body, chunk].concat().into(),
                 Ok(None) => return Exchange::Answered { status, body },
                 Err(error) => {
                     return Exchange::Lost {
@@ -341,7 +346,7 @@ impl Wechat {
 enum Exchange {
     Answered {
         status: StatusCode,
-        body: Vec<u8>,
+        body: Bytes,
     },
     NotSent {
         reason: String,

@@ -1,9 +1,10 @@
 //! The worker: lease → deliver → settle, until told to stop.
 //!
 //! Four kinds of tasks share one [`Worker`]. The *leaser* (`leasing`) reserves batches, one concurrency ahead of the
-//! sends. The *opener* and the *slots* (`sending`) record a batch's start durably, then send its rows, at most
-//! `concurrency` at a time. A *settler* for each batch (`settling`) writes outcomes, many a statement. Beside them login codes
-//! are exchanged for openids (`logins`). When nothing is due the leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
+//! sends. The *opener* (`sending`) records a batch's start durably and hands its rows to the *slots* (`slots`), each of
+//! which sends one at a time; how many of them do is the concurrency. A *settler* for each batch (`settling`) writes
+//! outcomes, many a statement. Beside them login codes are exchanged for openids (`logins`). When nothing is due the
+//! leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
 //! not settled becomes a doubt, which any worker's maintenance makes of it.
 //!
 //! Start at [`run`].
@@ -12,6 +13,7 @@ mod leasing;
 mod logins;
 mod sending;
 mod settling;
+mod slots;
 mod waking;
 
 use std::collections::{HashMap, HashSet};
@@ -19,13 +21,15 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use self::slots::Slots;
+use crate::config::{ConcurrencyMode, Settings};
 use crate::delivery::Deliverer;
 use crate::http::callback::Callbacks;
 use crate::http::{self, Health};
@@ -110,8 +114,9 @@ pub(crate) struct Worker {
     pub(crate) abort: CancellationToken,
     /// Mini-programs not to send for, before the database's pause is seen by every lease.
     paused: Mutex<HashMap<String, Instant>>,
-    /// Leases this worker knows of, to tell them from what an unclear reply may have left.
-    known: Mutex<HashSet<i64>>,
+    /// Leases this worker knows of, to tell them from what an unclear reply may have left: id, and when it was leased, since
+    /// after a failover an id can be given out again while the lease that had it first is still remembered.
+    known: Mutex<HashSet<(i64, DateTime<Utc>)>>,
     /// Registered mini-programs whose secret we have.
     apps: Mutex<Vec<SendingApp>>,
     /// Lanes whose front is due but cannot be leased: for maintenance to tidy.
@@ -124,12 +129,17 @@ pub(crate) struct Worker {
     settle_permits: Semaphore,
     /// Settles of few rows that wait for each other.
     small_settles: settling::SmallSettles,
+    /// Started rows on their way to the slots, and how many slots send.
+    slots: Slots,
 }
 
 /// The settings the tasks need.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
+    /// Sends in flight at most.
     pub(crate) concurrency: usize,
+    pub(crate) concurrency_min: usize,
+    pub(crate) concurrency_mode: ConcurrencyMode,
     pub(crate) lease: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) poll: Duration,
@@ -189,7 +199,7 @@ impl Worker {
 
     /// The leases this worker knows of.
     pub(crate) fn known_leases(&self) -> Vec<i64> {
-        lock(&self.known).iter().copied().collect()
+        lock(&self.known).iter().map(|(id, _)| *id).collect()
     }
 
     /// Whether sends of a mini-program are held back here.
@@ -261,7 +271,6 @@ async fn serve_http(
     settings: &Settings,
     health: &Health,
 ) -> Result<Option<(JoinHandle<()>, CancellationToken)>, RunError> {
-    let metrics = telemetry::record_metrics();
     let callbacks = Callbacks::of_settings(settings);
     let Some(address) = settings.listen() else {
         if callbacks.is_some() {
@@ -269,6 +278,8 @@ async fn serve_http(
         }
         return Ok(None);
     };
+    // Only where they can be read: what is recorded and never read is kept for ever.
+    let metrics = telemetry::record_metrics();
     let listener = http::bind(address).await?;
     let shutdown = CancellationToken::new();
     let (health, token) = (health.clone(), shutdown.clone());
@@ -303,6 +314,7 @@ async fn run_beside_listener(
         apps = worker.options.appids.len(),
         "Worker {} started", worker.id
     );
+    warn_of_weak_commits(&worker.store).await;
     let upkeep = tokio::spawn(maintenance::run(worker.clone(), blocked_lanes));
     let tokens = worker.tokens.clone();
     let refreshes = tokio::spawn(async move { tokens.keep_fresh().await });
@@ -314,6 +326,18 @@ async fn run_beside_listener(
     }
     info!(worker = %worker.id, "Worker {} stopped", worker.id);
     Ok(end)
+}
+
+/// Nothing here can make up for commits that a failover loses: whoever runs the database must know.
+async fn warn_of_weak_commits(store: &Store) {
+    match store.durability().await {
+        Ok(durability) => {
+            if let Some(weakness) = durability.weakness() {
+                warn!("The database may forget what was sent: {weakness}");
+            }
+        }
+        Err(error) => warn!("What commits wait for is not known: {error}"),
+    }
 }
 
 /// Waits for the database as long as it takes, then sees to the schema. `None`: stopped meanwhile.
@@ -333,7 +357,10 @@ async fn wait_for_schema(
         let error = match store.schema_version().await {
             Ok(found) if found >= Some(needed) => break,
             Ok(_) if migrate => {
-                MIGRATOR.run(&store.pool).await?;
+                MIGRATOR.run(&*store.pool).await?;
+                for advice in store.grant_roles().await? {
+                    warn!("{advice}");
+                }
                 break;
             }
             Ok(found) => return Err(RunError::Schema { found, needed }),
@@ -379,6 +406,11 @@ async fn enlist(
     let settles = (settings.pool_connections() as usize)
         .saturating_sub(3)
         .clamp(1, 4);
+    let slots = Slots::new(
+        options.concurrency_mode,
+        options.concurrency_min,
+        options.concurrency,
+    );
     let worker = Worker {
         deliverer,
         mirror,
@@ -399,6 +431,7 @@ async fn enlist(
         workers_alive: AtomicI64::new(1),
         settle_permits: Semaphore::new(settles),
         small_settles: settling::SmallSettles::default(),
+        slots,
         store,
     };
     worker.refresh_apps().await?;
@@ -456,6 +489,8 @@ impl Options {
         appids.sort();
         Self {
             concurrency: settings.concurrency(),
+            concurrency_min: settings.concurrency_min(),
+            concurrency_mode: settings.concurrency_mode(),
             lease: settings.lease(),
             request_timeout: settings.request_timeout(),
             poll: settings.poll(),
@@ -478,15 +513,13 @@ impl Options {
 /// The loop's tasks, then the graceful stop.
 async fn work(worker: &Arc<Worker>) -> RunEnd {
     let (leases, leased) = mpsc::channel(1);
-    let (rows, due) = async_channel::bounded(worker.options.concurrency);
     let bell = waking::listen(worker.clone());
     let mut leaser = tokio::spawn(leasing::lease_until_stopped(worker.clone(), leases, bell));
-    let opener = tokio::spawn(sending::open_batches(worker.clone(), leased, rows));
+    let opener = tokio::spawn(sending::open_batches(worker.clone(), leased));
     let mut slots = JoinSet::new();
-    for _ in 0..worker.options.concurrency {
-        slots.spawn(sending::send_rows(worker.clone(), due.clone()));
+    for slot in 0..worker.options.concurrency {
+        slots.spawn(sending::send_rows(worker.clone(), slot));
     }
-    drop(due);
     let no_more_logins = CancellationToken::new();
     let logins = logins::exchange_until_stopped(worker.clone(), no_more_logins.clone());
     let logins = tokio::spawn(logins);

@@ -4,7 +4,7 @@
 select date_trunc('minute', finished_at) as minute, count(*) as ended, count(*) filter (where status = 'sent') as sent,
        count(*) filter (where status = 'dead') as dead, count(*) filter (where status not in ('sent', 'dead')) as otherwise,
        percentile_disc(0.95) within group (order by finished_at - greatest(created_at, send_at)) as wait_p95
-from notification_history
+from notifications_final
 where finished_at > now() - interval '15 minutes'
 group by minute
 order by minute;

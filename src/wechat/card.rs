@@ -150,9 +150,7 @@ impl Wechat {
             return Err(unreadable("the row names no card", Duration::ZERO));
         };
         body.push(b'}');
-        let (exchange, took) = self
-            .post(GET_PATH, Some(token.expose()), Bytes::from(body))
-            .await;
+        let (exchange, took) = self.post(GET_PATH, Some(token), Bytes::from(body)).await;
         match exchange {
             Exchange::Answered { status, body } => read_shown(status, &body, notification)
                 .ok_or_else(|| {

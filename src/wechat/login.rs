@@ -7,6 +7,9 @@ use serde::Deserialize;
 use super::{Exchange, Wechat, find_rid, presentable};
 use crate::notification::Openid;
 
+/// Where login codes are exchanged.
+const LOGIN_PATH: &str = "/sns/jscode2session";
+
 /// What came of one exchange.
 #[derive(Debug, PartialEq)]
 pub enum LoginReply {
@@ -60,7 +63,16 @@ impl Wechat {
             ("js_code", code.expose_secret()),
             ("grant_type", "authorization_code"),
         ];
-        match self.request("/sns/jscode2session", &query, None, self.body_bytes_max).await.0 {
+        let address = |host| {
+            let mut url = self.hosts.url(host, LOGIN_PATH);
+            url.query_pairs_mut().extend_pairs(&query);
+            url
+        };
+        match self
+            .request(LOGIN_PATH, address, None, self.body_bytes_max)
+            .await
+            .0
+        {
             Exchange::Answered { status, body } => read_reply(status, &body, code),
             Exchange::NotSent { reason } => LoginReply::NotSent { reason },
             Exchange::Lost { reason, .. } => LoginReply::Lost { reason },

@@ -32,15 +32,15 @@ const MSGID: i64 = 2_875_012_345_678_901_235;
 /// How long a test waits for what must come; reached only when it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Scene {
+pub struct Scene {
     queue: Queue,
-    address: SocketAddr,
+    pub address: SocketAddr,
     http: reqwest::Client,
     _listening: DropGuard,
 }
 
 impl Scene {
-    async fn plain() -> Self {
+    pub async fn plain() -> Self {
         Self::with(None).await
     }
 
@@ -76,12 +76,12 @@ impl Scene {
         }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/wechat/callback/{APP}", self.address)
     }
 
     /// A query signed now, in plaintext mode.
-    fn query() -> Vec<(&'static str, String)> {
+    pub fn query() -> Vec<(&'static str, String)> {
         let timestamp = chrono::Utc::now().timestamp().to_string();
         vec![
             ("signature", sign(TOKEN, &timestamp, "nonce1", None)),
@@ -90,7 +90,7 @@ impl Scene {
         ]
     }
 
-    async fn post(
+    pub async fn post(
         &self,
         query: &[(&'static str, String)],
         body: impl Into<reqwest::Body>,
@@ -101,12 +101,12 @@ impl Scene {
     }
 
     /// Pushes an event in plaintext; it must be taken.
-    async fn push(&self, event: &Value) {
+    pub async fn push(&self, event: &Value) {
         let answer = self.post(&Self::query(), event.to_string()).await;
         assert_eq!(answer, (200, "success".to_owned()));
     }
 
-    async fn events(&self) -> Vec<Value> {
+    pub async fn events(&self) -> Vec<Value> {
         sqlx::query_scalar("select to_jsonb(e) from wechat_events e order by id")
             .fetch_all(self.queue.pool())
             .await
@@ -174,7 +174,7 @@ impl Scene {
 }
 
 /// A sent event of the user's message from template-1, now.
-fn sent_event(openid: &str, msgid: i64) -> Value {
+pub fn sent_event(openid: &str, msgid: i64) -> Value {
     sent_event_at(openid, msgid, chrono::Utc::now().timestamp())
 }
 

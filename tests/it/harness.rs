@@ -223,3 +223,26 @@ pub async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>
     })
     .await
 }
+
+/// Compares with a file of `tests/it/fixtures/`. With WXNOTIFY_RECORD=1 in the environment it writes the file instead: look at
+/// the difference before committing it.
+pub fn assert_recorded(name: &str, actual: &str) {
+    let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it/fixtures")
+        .join(name);
+    if std::env::var_os("WXNOTIFY_RECORD").is_some() {
+        std::fs::write(&path, format!("{actual}\n")).unwrap();
+        return;
+    }
+    let recorded = std::fs::read_to_string(&path).unwrap_or_default();
+    let lines = |text: &str| -> std::collections::BTreeSet<String> {
+        text.lines().map(str::to_owned).collect()
+    };
+    let (recorded, actual) = (lines(&recorded), lines(actual));
+    let gone: Vec<_> = recorded.difference(&actual).collect();
+    let new: Vec<_> = actual.difference(&recorded).collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "{name} no longer tells the truth; if this is meant, record it anew with WXNOTIFY_RECORD=1 and look at the difference.\ngone: {gone:#?}\nnew: {new:#?}"
+    );
+}

@@ -138,6 +138,10 @@ impl Queue {
         self.database.pool()
     }
 
+    pub fn database(&self) -> &TestDatabase {
+        &self.database
+    }
+
     /// The URL of the database, for the program itself.
     pub fn url(&self) -> &str {
         self.database.url()

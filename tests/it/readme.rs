@@ -299,8 +299,14 @@ async fn the_roles_of_the_operations_page_can_do_their_work_and_no_more() {
             "set local role support;
              select * from notifications;
              select explain_notification(id) from notifications;
+             select cancel_notification(id) from notifications;
              select * from notification_backlog, notification_failures, notification_dead_letters, notification_doubts,
-                 notification_credits, notification_workers_live, notification_pauses, wechat_tokens",
+                 notification_credits, notification_workers_live, notification_pauses, wechat_tokens;
+             set local role dashboard;
+             select id, status from notifications;
+             select * from notification_backlog;
+             set local role worker;
+             select wxnotify_rescue(1, 1)",
         )
         .await;
         for (role, forbidden) in [
@@ -311,8 +317,10 @@ async fn the_roles_of_the_operations_page_can_do_their_work_and_no_more() {
             ("shop", "select confirm_sent(1)"),
             ("support", "select * from wechat_access_tokens"),
             ("support", "delete from pending_notifications"),
-            ("support", "select cancel_notification(1)"),
-            ("support", "select resume_app('wx0123456789abcdef')"),
+            ("dashboard", "select openid from notifications"),
+            ("dashboard", "select cancel_notification(1)"),
+            ("dashboard", "select resume_app('wx0123456789abcdef')"),
+            ("worker", "truncate notification_history"),
         ] {
             run(
                 &mut connection,

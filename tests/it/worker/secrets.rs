@@ -12,6 +12,8 @@ use crate::harness::eventually;
 
 const PASSWORD: &str = "dbpassword-never-to-be-shown";
 const TEXT: &str = "private-words-9731";
+const CALLBACK_TOKEN: &str = "callbackTokenNeverShown";
+const AESKEY: &str = "q1Os1ZMe0nG28KUEx9lg3HjK7V5QyXvi212fzsgDqg0";
 
 /// Every text of the database that operators' views, tools and logs may repeat.
 const TEXTS: &str = "
@@ -77,7 +79,7 @@ async fn no_secret_token_openid_or_text_is_shown_at_trace_level() {
         listener.local_addr().unwrap().to_string()
     };
     let role = format!(
-        "create role secretive{} superuser login password '{PASSWORD}'",
+        "create role secretive{} login password '{PASSWORD}' in role wxnotify_worker",
         std::process::id()
     );
     sqlx::raw_sql(AssertSqlSafe(role))
@@ -94,6 +96,8 @@ async fn no_secret_token_openid_or_text_is_shown_at_trace_level() {
         ("WXNOTIFY_CONNECT_TIMEOUT_SECS", "1"),
         ("WXNOTIFY_REQUEST_TIMEOUT_SECS", "2"),
         ("WXNOTIFY_DOUBT_WINDOW_SECS", "0.5"),
+        ("WXNOTIFY_CALLBACK_TOKEN_wx1111222233334444", CALLBACK_TOKEN),
+        ("WXNOTIFY_CALLBACK_AESKEY_wx1111222233334444", AESKEY),
     ];
     let mut worker =
         super::Program::spawn(environment(url.as_str(), &scene.fake.base_url(), &changed));
@@ -123,6 +127,12 @@ async fn no_secret_token_openid_or_text_is_shown_at_trace_level() {
         .await
         .unwrap();
     let ready = ready.text().await.unwrap();
+    // A push that is refused is told of, too.
+    let push = format!(
+        "http://{address}/wechat/callback/{APP}?signature=00&timestamp=1&nonce=n&openid=oMany1"
+    );
+    let refused = reqwest::Client::new().post(push).body("{}").send().await;
+    assert_eq!(refused.unwrap().status(), 403);
     worker.signal(Signal::SIGTERM);
     worker.end().await;
 
@@ -138,12 +148,16 @@ async fn no_secret_token_openid_or_text_is_shown_at_trace_level() {
     );
     assert!(metrics.contains("wxnotify_"), "{metrics}");
     assert!(texts.contains("[openid]"), "the errmsg was kept: {texts}");
+    assert!(
+        !log.contains("permission denied"),
+        "the role lacks a right: {log}"
+    );
     let ledger = scene.ledger();
     let tokens = ledger.tokens.iter().map(|token| token.access_token.clone());
     let openids = ledger.pairs.iter().map(|pair| pair.openid.clone());
     let forbidden: Vec<String> = tokens
         .chain(openids)
-        .chain([SECRET, PASSWORD, TEXT].map(str::to_owned))
+        .chain([SECRET, PASSWORD, TEXT, CALLBACK_TOKEN, AESKEY].map(str::to_owned))
         .collect();
     assert!(ledger.tokens.len() >= 2 && forbidden.len() > 30);
     for secret in &forbidden {
@@ -156,6 +170,31 @@ async fn no_secret_token_openid_or_text_is_shown_at_trace_level() {
             let line = shown.lines().find(|line| line.contains(secret.as_str()));
             assert_eq!(line, None, "{secret} is shown in {place}");
         }
+    }
+    // Tokens have one table; secrets have none, whoever reads a backup.
+    scene.as_worker("delete from wechat_access_tokens").await;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select c.oid::regclass::text from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')",
+    )
+    .fetch_all(scene.pool())
+    .await
+    .unwrap();
+    let mut everything = String::new();
+    for table in tables {
+        let rows = format!("select coalesce(string_agg(t::text, ' '), '') from {table} t");
+        let rows: String = sqlx::query_scalar(AssertSqlSafe(rows))
+            .fetch_one(scene.pool())
+            .await
+            .unwrap();
+        everything.push_str(&rows);
+    }
+    assert!(everything.contains(TEXT), "it is a dump of all tables");
+    let tokens = ledger
+        .tokens
+        .iter()
+        .map(|token| token.access_token.as_str());
+    for secret in tokens.chain([SECRET, PASSWORD, CALLBACK_TOKEN, AESKEY]) {
+        assert!(!everything.contains(secret), "{secret} is stored");
     }
 }
 

@@ -1,0 +1,168 @@
+//! Certificates: one that cannot be checked, or is another host's, ends the connection before a byte of ours is sent.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::harness::{TestDatabase, eventually, in_time};
+use crate::worker::Scene;
+
+/// An authority of nobody's, and a server with a certificate from it for `host`.
+fn server_of(host: &str) -> (NamedTempFile, TlsAcceptor) {
+    let authority_key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::new(Vec::<String>::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&authority_key).unwrap();
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([host.to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
+        .unwrap();
+    let mut pem = NamedTempFile::new().unwrap();
+    pem.write_all(root.pem().as_bytes()).unwrap();
+    (pem, TlsAcceptor::from(Arc::new(config)))
+}
+
+/// TLS in front of a Postgres, as its clients ask for it: a plain request first, then the handshake. Gives its port.
+async fn front_of(postgres: String, acceptor: TlsAcceptor) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (postgres, acceptor) = (postgres.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let mut request = [0; 8];
+                client.read_exact(&mut request).await?;
+                client.write_all(b"S").await?;
+                let mut client = acceptor.accept(client).await?;
+                let mut server = TcpStream::connect(postgres).await?;
+                copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_database_whose_certificate_is_not_right_is_not_spoken_to() {
+    let database = TestDatabase::new().await;
+    let real = url::Url::parse(database.url()).unwrap();
+    let address = format!("127.0.0.1:{}", real.port().unwrap());
+    let (root, acceptor) = server_of("localhost");
+    let (other_root, _) = server_of("localhost");
+    let port = front_of(address, acceptor).await;
+    let connect = async |host: &str, mode: &str, root: Option<&NamedTempFile>| {
+        let mut url = real.clone();
+        url.set_host(Some(host)).unwrap();
+        url.set_port(Some(port)).unwrap();
+        url.set_query(None);
+        url.query_pairs_mut().append_pair("sslmode", mode);
+        if let Some(root) = root {
+            url.query_pairs_mut()
+                .append_pair("sslrootcert", root.path().to_str().unwrap());
+        }
+        in_time("an answer", PgConnection::connect(url.as_str())).await
+    };
+
+    let connection = connect("localhost", "verify-full", Some(&root)).await;
+    let mut connection = connection.expect("the right authority and the right host");
+    assert_eq!(
+        sqlx::query_scalar::<_, i32>("select 1")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap(),
+        1
+    );
+    for (host, mode, root, why) in [
+        (
+            "localhost",
+            "verify-full",
+            Some(&other_root),
+            "another authority",
+        ),
+        (
+            "localhost",
+            "verify-full",
+            None,
+            "no authority of that name on this machine",
+        ),
+        ("127.0.0.1", "verify-full", Some(&root), "another host"),
+        (
+            "localhost",
+            "verify-ca",
+            Some(&other_root),
+            "another authority",
+        ),
+    ] {
+        let error = connect(host, mode, root).await.err().expect(why);
+        assert!(
+            matches!(error, sqlx::Error::Tls(_) | sqlx::Error::Io(_)),
+            "{why}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wechat_whose_certificate_is_not_right_is_sent_nothing() {
+    let (_, acceptor) = server_of("localhost");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (handshakes, spoken) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let (tried, heard) = (handshakes.clone(), spoken.clone());
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            tried.fetch_add(1, Ordering::SeqCst);
+            if let Ok(mut connection) = acceptor.accept(connection).await {
+                let mut bytes = [0; 1];
+                if connection.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+                    heard.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        }
+    });
+    let scene = Scene::new().await;
+    let id = scene.insert("oPrudent", json!({})).await;
+    let base = format!("https://localhost:{}", address.port());
+
+    let worker = scene.start(&[("WXNOTIFY_API_BASE", &base)]);
+    eventually("it has tried more than once", async || {
+        (handshakes.load(Ordering::SeqCst) > 1).then_some(())
+    })
+    .await;
+    let status = scene.status(id).await;
+    worker.stop().await;
+
+    assert_eq!(
+        spoken.load(Ordering::SeqCst),
+        0,
+        "not even a token was asked for"
+    );
+    assert_ne!(status, "in_doubt", "nothing can have arrived");
+    assert_eq!(
+        scene
+            .count("select count(*) from notification_history")
+            .await,
+        0
+    );
+}
