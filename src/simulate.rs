@@ -41,6 +41,7 @@
 //! | `POST /_control/card_type` | `{"appid"}` and a [`CardTypeSpec`]: the states of one notify_type |
 //! | `POST /_control/card_code` | `{"appid"}` and a [`CardCodeSpec`]: a payment or tap that may carry a card |
 //! | `POST /_control/card_failure` | `{"appid","notify_code","fail_ret","fail_msg"}`: pushes the failure event |
+//! | `POST /_control/punish` | `{"appid","event_type":2,"reason":"…"}`: pushes `wxa_punish_event` |
 //! | `POST /_control/hold`, `…/release` | sends arrive, are recorded, and wait |
 //! | `POST /_control/reset` | back to the state at the start |
 //!

@@ -11,7 +11,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::plan::{CAFE, Fate, Plan, PlannedRow, REF_KEY, RefusedInsert};
+use super::plan::{CAFE, Fate, Plan, PlannedRow, RefusedInsert, business_ref_of};
 use crate::simulate::{Call, Ledger, STABLE_TOKEN_PATH};
 
 /// Refusals that count no attempt: the token was dead, or the user was busy.
@@ -144,7 +144,7 @@ impl<'a> Books<'a> {
         }
         let mut calls: HashMap<String, Vec<&Call>> = HashMap::new();
         for call in ledger.sends() {
-            let business_ref = call.value(REF_KEY).unwrap_or_default();
+            let business_ref = business_ref_of(call).unwrap_or_default();
             calls.entry(business_ref).or_default().push(call);
         }
         Self {
@@ -238,7 +238,12 @@ impl<'a> Books<'a> {
         let mut messages: HashMap<(&str, &str, &str), u64> = HashMap::new();
         for row in &self.plan.rows {
             let pair = (row.appid, row.openid.as_str(), row.template_id);
-            *messages.entry(pair).or_default() += row.messages as u64;
+            let spent = if row.fate.spends_credit() {
+                row.messages as u64
+            } else {
+                0
+            };
+            *messages.entry(pair).or_default() += spent;
         }
         for pair in &ledger.pairs {
             let key = (&*pair.appid, &*pair.openid, &*pair.template_id);
@@ -332,7 +337,13 @@ fn wrong_messages(row: &PlannedRow, belief: &Belief, calls: &[&Call]) -> Option<
             "is {status}; WeChat delivered {messages} messages, it had to be {wanted}"
         ));
     }
-    if credits != messages {
+    if credits
+        != if row.fate.spends_credit() {
+            messages
+        } else {
+            0
+        }
+    {
         return Some(format!(
             "WeChat delivered {messages} messages for {credits} credits"
         ));
@@ -358,7 +369,9 @@ fn wrong_msgid(belief: &Belief, calls: &[&Call]) -> Option<String> {
             (!calls.iter().any(told))
                 .then(|| format!("has msgid {msgid}, which WeChat never told of this row"))
         }
-        None => by_reply.then(|| "was sent by WeChat's word, and has no msgid".to_owned()),
+        // WeChat gives none to a device's message and to a card.
+        None => (by_reply && calls.iter().any(|call| call.msgid.is_some()))
+            .then(|| "was sent by WeChat's word, and has no msgid".to_owned()),
     }
 }
 

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::simulate::{Action, AppSpec, Rule, SEND_PATH, TemplateSpec};
+use crate::simulate::{Action, AppSpec, Call, CardCodeSpec, Rule, TemplateSpec};
 
 /// The mini-program that is registered from the start.
 pub const CAFE: &str = "wx_demo_cafe";
@@ -26,11 +26,21 @@ pub const PICKUP: &str = "pickup-ready";
 pub const REFUND: &str = "refund-done";
 const ARRIVED: &str = "book-arrived";
 const SHOW: &str = "show-soon";
+const NEWS: &str = "cinema-news";
+/// The template of a device's messages.
+pub(super) const MACHINE: &str = "machine-fault";
+/// The model of that device.
+pub(super) const MODEL: &str = "mdl-coffee-1";
+/// A service card: goods that a courier brings.
+const CARD: &str = "2001";
+const CARD_NOTIFY_TYPE: u32 = 2001;
+/// What was paid for it, in fen, and when.
+const PAID: (i64, i64) = (3600, 1_795_330_860);
 /// The field of every message that holds the row's `business_ref`.
 pub const REF_KEY: &str = "character_string1";
 
 /// The fewest rows a plan can have: every fate has its own and some are plainly sent.
-pub const ROWS_MIN: usize = 150;
+pub const ROWS_MIN: usize = 160;
 
 /// What happens to a row, and what must come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +57,14 @@ pub enum Fate {
     Armed,
     /// A held credit nobody uses.
     Held,
+    /// Its user turned a long-term template on: no credit is spent.
+    LongTerm,
+    /// It names a login code instead of the user.
+    LoginCode,
+    /// A message about a device.
+    Device,
+    /// A state of a service card.
+    Card,
     /// WeChat is busy (-1) once or twice.
     Retried,
     /// Inserted just as another system makes our access token useless.
@@ -85,13 +103,17 @@ pub enum Fate {
 
 impl Fate {
     /// Every fate, in the order of the closing table.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::Urgent,
         Self::Normal,
         Self::Bulk,
         Self::Scheduled,
         Self::Armed,
         Self::Held,
+        Self::LongTerm,
+        Self::LoginCode,
+        Self::Device,
+        Self::Card,
         Self::Retried,
         Self::TokenStolen,
         Self::UserBusy,
@@ -121,6 +143,10 @@ impl Fate {
             Self::Scheduled => "scheduled seconds ahead",
             Self::Armed => "held, then armed",
             Self::Held => "held, never armed",
+            Self::LongTerm => "long-term message",
+            Self::LoginCode => "login code, no openid",
+            Self::Device => "device message",
+            Self::Card => "service card",
             Self::Retried => "WeChat busy (-1)",
             Self::TokenStolen => "token stolen (40001)",
             Self::UserBusy => "user busy (43108)",
@@ -159,7 +185,12 @@ impl Fate {
             | Self::Deleted
             | Self::Cancelled => 6,
             Self::EventCame | Self::PresumedSent => 4,
-            Self::Doubled | Self::ConfirmedSent => 3,
+            Self::Doubled
+            | Self::ConfirmedSent
+            | Self::LongTerm
+            | Self::LoginCode
+            | Self::Device
+            | Self::Card => 3,
             Self::ConfirmedUnsent | Self::Unresolved => 2,
         }
     }
@@ -190,10 +221,16 @@ impl Fate {
     /// be accepted and be seen.
     pub(super) fn credits(self) -> u64 {
         match self {
-            Self::NoCredit => 0,
+            // A device and a card are subscribed to in their own way.
+            Self::NoCredit | Self::Device | Self::Card => 0,
             Self::Doubled => 2,
             _ => 1,
         }
+    }
+
+    /// Whether a message of this fate takes a credit.
+    pub(super) fn spends_credit(self) -> bool {
+        !matches!(self, Self::LongTerm | Self::Device | Self::Card)
     }
 
     /// What the fake does to the first calls for such a row; `turn` counts the rows of the fate.
@@ -241,7 +278,7 @@ impl Fate {
 }
 
 /// The rows of all fates but the three lanes.
-const SPECIAL_ROWS: usize = 4 * 12 + 10 + 2 * 8 + 7 * 6 + 2 * 4 + 2 * 3 + 2 * 2;
+const SPECIAL_ROWS: usize = 4 * 12 + 10 + 2 * 8 + 7 * 6 + 2 * 4 + 6 * 3 + 2 * 2;
 
 /// One row, before it is inserted.
 #[derive(Debug, Clone)]
@@ -266,6 +303,7 @@ pub struct PlannedRow {
     columns: Vec<(&'static str, String)>,
     data: Option<String>,
     fault: Option<(u64, Action)>,
+    number: usize,
 }
 
 impl PlannedRow {
@@ -274,7 +312,10 @@ impl PlannedRow {
         let (appid, template_id) = match fate {
             Fate::AppAdded => (BOOKS, ARRIVED),
             Fate::TemplateResumed | Fate::Expired => (CAFE, REFUND),
-            Fate::EventCame => (CINEMA, SHOW),
+            Fate::EventCame | Fate::LoginCode => (CINEMA, SHOW),
+            Fate::LongTerm => (CINEMA, NEWS),
+            Fate::Device => (CAFE, MACHINE),
+            Fate::Card => (CAFE, CARD),
             _ => (CAFE, PICKUP),
         };
         let columns = match fate {
@@ -284,6 +325,30 @@ impl PlannedRow {
             Fate::Armed | Fate::Held => vec![("held", "true".to_owned())],
             Fate::Deleted | Fate::Cancelled => vec![("send_at", seconds_ahead(3600))],
             Fate::Expired => vec![("expire_at", seconds_ahead(4))],
+            Fate::LongTerm => vec![("kind", literal("long_term"))],
+            Fate::Device => vec![
+                ("kind", literal("device")),
+                ("page", literal("pages/machine")),
+                (
+                    "extra",
+                    literal(&format!(
+                        r#"{{"sn":"{}","modelId":"{MODEL}"}}"#,
+                        serial_number(number)
+                    )),
+                ),
+            ],
+            Fate::Card => vec![
+                ("kind", literal("service_card")),
+                (
+                    "extra",
+                    literal(&format!(
+                        r#"{{"notify_code":"{}","check_json":{{"pay_amount":{},"pay_time":{}}}}}"#,
+                        notify_code(number),
+                        PAID.0,
+                        PAID.1
+                    )),
+                ),
+            ],
             Fate::ConfirmedSent | Fate::ConfirmedUnsent => vec![("on_doubt", literal("hold"))],
             Fate::Unresolved => vec![
                 ("on_doubt", literal("hold")),
@@ -305,6 +370,7 @@ impl PlannedRow {
             columns,
             data: (!is_held).then_some(message),
             fault: fate.fault(turn),
+            number,
             business_ref,
         }
     }
@@ -324,9 +390,19 @@ impl PlannedRow {
     /// The INSERT that a producer would type, in two or three lines.
     #[must_use]
     pub fn insert_statement(&self) -> String {
+        self.insert_statement_to("openid", &self.openid)
+    }
+
+    /// The INSERT of a back end that knows no openid, only the code that the page sent along.
+    #[must_use]
+    pub fn insert_statement_with_login_code(&self, code: &str) -> String {
+        self.insert_statement_to("login_code", code)
+    }
+
+    fn insert_statement_to(&self, receiver: &'static str, name: &str) -> String {
         let mut columns = vec![
             ("appid", literal(self.appid)),
-            ("openid", literal(&self.openid)),
+            (receiver, literal(name)),
             ("template_id", literal(self.template_id)),
         ];
         columns.extend(self.columns.iter().cloned());
@@ -374,6 +450,22 @@ impl PlannedRow {
         )
     }
 
+    /// The serial number of the device it is about.
+    pub(super) fn serial_number(&self) -> Option<String> {
+        (self.fate == Fate::Device).then(|| serial_number(self.number))
+    }
+
+    /// The payment whose card it updates.
+    pub(super) fn card_code(&self) -> Option<CardCodeSpec> {
+        (self.fate == Fate::Card).then(|| CardCodeSpec {
+            openid: self.openid.clone(),
+            notify_type: CARD_NOTIFY_TYPE,
+            notify_code: notify_code(self.number),
+            pay_amount: Some(PAID.0),
+            pay_time: Some(PAID.1),
+        })
+    }
+
     /// What must have ended the row, where the fate is about that.
     pub(super) fn settled_by(&self) -> Option<&'static str> {
         (self.fate == Fate::EventCame).then_some("event")
@@ -384,7 +476,7 @@ impl PlannedRow {
     pub fn rule(&self) -> Option<Rule> {
         let (count, action) = self.fault.clone()?;
         Some(Rule {
-            path: Some(SEND_PATH.to_owned()),
+            path: Some(crate::simulate::SEND_PATH.to_owned()),
             appid: None,
             openid: Some(self.openid.clone()),
             template_id: None,
@@ -408,12 +500,36 @@ fn message(template_id: &str, business_ref: &str, number: usize) -> String {
     let drink = DRINKS[number % DRINKS.len()];
     match template_id {
         REFUND => format!(r#"{{"{REF_KEY}": "{business_ref}", "amount2": "¥36.00"}}"#),
+        NEWS => format!(r#"{{"{REF_KEY}":"{business_ref}","thing2":"周末加映四场"}}"#),
+        MACHINE => format!(r#"{{"{REF_KEY}":"{business_ref}","enum_string2":"缺水"}}"#),
+        CARD => format!(r#"{{"cur_status":1,"wxa_path_query":"{CARD_PAGE}{business_ref}"}}"#),
         SHOW => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《流浪地球》今晚七点半"}}"#),
         ARRIVED => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《三体》到货"}}"#),
         _ => format!(
             r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}", "phrase3": "待取餐"}}"#
         ),
     }
+}
+
+/// Where a card leads; the order number follows, and names the row in WeChat's ledger.
+const CARD_PAGE: &str = "pages/order/detail?id=";
+
+/// The order number that a message in WeChat's ledger carries.
+pub(super) fn business_ref_of(call: &Call) -> Option<String> {
+    call.value(REF_KEY).or_else(|| {
+        let content: serde_json::Value = serde_json::from_str(call.data.as_ref()?.get()).ok()?;
+        let page = content.get("wxa_path_query")?.as_str()?;
+        page.strip_prefix(CARD_PAGE).map(str::to_owned)
+    })
+}
+
+fn serial_number(number: usize) -> String {
+    format!("SN-{number:05}")
+}
+
+/// As WeChat Pay numbers its transactions.
+fn notify_code(number: usize) -> String {
+    format!("42000000002026112200000{number:05}")
 }
 
 /// A statement that the database must refuse.
@@ -475,7 +591,7 @@ pub(super) fn apps() -> [AppSpec; 3] {
 }
 
 /// The templates of the mini-programs.
-pub(super) fn templates() -> [(&'static str, TemplateSpec); 4] {
+pub(super) fn templates() -> [(&'static str, TemplateSpec); 6] {
     [
         (
             CAFE,
@@ -484,6 +600,14 @@ pub(super) fn templates() -> [(&'static str, TemplateSpec); 4] {
         (CAFE, TemplateSpec::new(REFUND, [REF_KEY, "amount2"])),
         (BOOKS, TemplateSpec::new(ARRIVED, [REF_KEY, "thing2"])),
         (CINEMA, TemplateSpec::new(SHOW, [REF_KEY, "thing2"])),
+        (
+            CINEMA,
+            TemplateSpec::new(NEWS, [REF_KEY, "thing2"]).long_term(),
+        ),
+        (
+            CAFE,
+            TemplateSpec::new(MACHINE, [REF_KEY, "enum_string2"]).device(),
+        ),
     ]
 }
 
@@ -524,7 +648,7 @@ mod tests {
 
     #[test]
     fn a_plan_has_as_many_rows_as_asked_for_and_every_fate() {
-        for asked in [ROWS_MIN, 151, 320, 5000] {
+        for asked in [ROWS_MIN, 161, 320, 5000] {
             let plan = Plan::new(asked, 1);
             assert_eq!(plan.rows.len(), asked);
             for fate in Fate::ALL {

@@ -179,14 +179,16 @@ impl Screen {
             let rows: usize = comparison.fates.iter().map(|sum| sum.rows).sum();
             let verdict = format!("They agree, row by row, on all {rows} rows.");
             let counts = &ledger.counts;
+            let credits: usize = comparison.fates.iter().map(|sum| sum.credits_taken).sum();
             self.say(&format!(
-                "\n{} {}\n{} sends arrived, {} messages were delivered for as many credits,\n\
+                "\n{} {}\n{} sends arrived, {} messages were delivered, {} of them for a credit each,\n\
                  {} replies were lost on the way back, {} events were pushed:\n\
                  every message belongs to a row that says so, and no other row cost a credit.",
                 self.paint("✓", |text| text.green().to_string()),
                 self.bold(&verdict),
                 counts.sends_arrived,
                 counts.sends_accepted,
+                credits,
                 counts.replies_lost,
                 counts.callbacks_answered,
             ));

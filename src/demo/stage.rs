@@ -148,11 +148,17 @@ impl<'a> Stage<'a> {
     pub async fn play(&self) -> anyhow::Result<Vec<Belief>> {
         self.pause_template().await?;
         for row in &self.plan.rows {
-            if row.fate != Fate::TokenStolen {
-                self.type_sql(&row.insert_statement())
-                    .await
-                    .with_context(|| format!("a row of the demo: {}", row.insert_statement()))?;
-            }
+            let statement = match row.fate {
+                Fate::TokenStolen => continue,
+                Fate::LoginCode => {
+                    let code = self.fake.control().issue_login_code(row.appid, &row.openid);
+                    row.insert_statement_with_login_code(&code)
+                }
+                _ => row.insert_statement(),
+            };
+            self.type_sql(&statement)
+                .await
+                .with_context(|| format!("a row of the demo: {}", row.insert_statement()))?;
         }
         let rows = self.plan.rows.len();
         self.screen.event(&format!(
@@ -430,6 +436,12 @@ async fn start_fake(plan: &Plan, seed: u64, listen: &str) -> anyhow::Result<Fake
         control.grant(row.appid, &row.openid, row.template_id, row.fate.credits());
         if let Some(rule) = row.rule() {
             control.script(rule);
+        }
+        if let Some(sn) = row.serial_number() {
+            control.subscribe_device(row.appid, &row.openid, row.template_id, &sn, plan::MODEL);
+        }
+        if let Some(code) = row.card_code() {
+            control.issue_card_code(row.appid, code);
         }
     }
     let url = format!("http://{listen}/wechat/callback/{{appid}}");

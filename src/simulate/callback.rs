@@ -18,6 +18,8 @@ use super::state::Shared;
 use crate::wechat::callback::cipher::AesKey;
 use crate::wechat::callback::sign;
 
+/// The event of a punishment.
+pub(super) const PUNISHMENT_EVENT: &str = "wxa_punish_event";
 /// How often a push is tried.
 const TRIES: u32 = 3;
 /// Letters of WeChat's random strings.

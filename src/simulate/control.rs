@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::account::{Api, AppSpec, TemplateSpec};
-use super::callback::CallbackSpec;
+use super::callback::{CallbackSpec, PUNISHMENT_EVENT};
 use super::card::{CARD_FAILED_EVENT, CardCodeSpec, CardTypeSpec, CardView};
 use super::device::DeviceSubscription;
 use super::ledger::{Counts, Ledger};
@@ -195,6 +195,29 @@ impl Control {
         if let Some((openid, entry)) = entry {
             self.push(appid, CARD_FAILED_EVENT, &openid, vec![entry]);
         }
+    }
+
+    /// Pushes WeChat's word that it punished the mini-program; `event_type` 1 is a warning, 2 a ban of functions.
+    pub fn push_punishment(
+        &self,
+        appid: &str,
+        event_type: u8,
+        reason: &str,
+        banned_functions: Option<&str>,
+    ) {
+        let now = self.shared.lock().now().timestamp();
+        let mut entry = vec![
+            ("event_type", event_type.to_string()),
+            ("punish_id", format!("{now}{event_type}")),
+            ("appid", appid.to_owned()),
+            ("punish_time", now.to_string()),
+            ("illegal_reason", reason.to_owned()),
+        ];
+        if let Some(functions) = banned_functions {
+            entry.push(("banned_function_names", functions.to_owned()));
+            entry.push(("banned_days", "7".to_owned()));
+        }
+        self.push(appid, PUNISHMENT_EVENT, "", vec![entry]);
     }
 
     fn push(
@@ -493,6 +516,16 @@ struct CardCodeOf {
 }
 
 #[derive(Deserialize)]
+struct Punish {
+    appid: String,
+    event_type: u8,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    banned_functions: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct CardFailure {
     appid: String,
     notify_code: String,
@@ -656,6 +689,11 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
             let of: CardFailure = parse(body)?;
             control.push_card_failure(&of.appid, &of.notify_code, of.fail_ret, &of.fail_msg);
         }
+        "punish" => {
+            let of: Punish = parse(body)?;
+            let functions = of.banned_functions.as_deref();
+            control.push_punishment(&of.appid, of.event_type, &of.reason, functions);
+        }
         "hold" => control.hold(),
         "release" => control.release(),
         "reset" => control.reset(),
@@ -737,5 +775,6 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
   POST /_control/card_type       {"appid","notify_type":2001,"states":[{"status":1,"activates":true,"after":[7],"is_final":false}]}
   POST /_control/card_code       {"appid","openid","notify_type":2001,"notify_code":"42…"}   also pay_amount, pay_time
   POST /_control/card_failure    {"appid","notify_code","fail_ret":-1004,"fail_msg":"…"}   pushes the failure event alone
+  POST /_control/punish          {"appid","event_type":2,"reason":"…","banned_functions":"…"}   pushes wxa_punish_event alone
   POST /_control/hold, /_control/release, /_control/reset
 "#;

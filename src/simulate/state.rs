@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::account::{Api, App, Pair, TemplateSpec};
-use super::callback::{CallbackSpec, CallbackTiming, Push, PushedEvent};
+use super::callback::{CallbackSpec, CallbackTiming, PUNISHMENT_EVENT, Push, PushedEvent};
 use super::card::CARD_FAILED_EVENT;
 use super::ledger::{Call, Counts, Ledger};
 use super::login::LoginCode;
@@ -402,7 +402,7 @@ impl State {
             _ => "SubscribeMsgSentEvent",
         };
         let pushed = PushedEvent {
-            is_flat: event == CARD_FAILED_EVENT,
+            is_flat: matches!(event, CARD_FAILED_EVENT | PUNISHMENT_EVENT),
             event,
             wrapper,
             openid: openid.to_owned(),

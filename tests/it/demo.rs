@@ -198,7 +198,7 @@ fn the_command_answers_with_the_table_as_json_and_exit_code_0() {
         stdout,
         stderr,
     } = wxnotify()
-        .args(["demo", "--json", "--rows", "150"])
+        .args(["demo", "--json", "--rows", "160"])
         .output()
         .unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
