@@ -44,7 +44,7 @@ declare
         'reschedule_notification', 'reschedule_notifications', 'resume_app', 'resume_template', 'retry_anyway', 'set_app_rate',
         'set_default_app', 'wxnotify_end_doubts', 'wxnotify_ingest_event'];
     -- Called by the views, with the rights of who reads the view.
-    v_of_views constant text[] := array['wxnotify_advice', 'wxnotify_backlog', 'wxnotify_errcode_in_words', 'wxnotify_lanes'];
+    v_of_views constant text[] := array['wxnotify_advice', 'wxnotify_backlog', 'wxnotify_errcode_in_words', 'wxnotify_lanes', 'wxnotify_which_43101'];
     v_private  constant text[] := array['openid', 'login_code', 'page', 'data', 'extra', 'dedup_key', 'payload'];
     v_missing  text[] := '{}';
     v_roles    text[];

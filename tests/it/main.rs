@@ -4,6 +4,7 @@
 mod callbacks;
 mod cli;
 mod config;
+mod contract;
 mod credits;
 mod delivery;
 mod demo;
