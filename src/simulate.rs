@@ -68,7 +68,7 @@ pub use self::callback::{CallbackFormat, CallbackMode, CallbackSpec, CallbackTim
 pub use self::command::{Args, run};
 pub use self::control::{Control, WaitTimedOut};
 pub use self::ledger::{Call, Counts, Ledger, PairSum, TokenFamily, TokenRecord};
-pub use self::script::{Action, Rule};
+pub use self::script::{Action, Capacity, Rule};
 pub use self::tap::{Answer, Tap, TapAnswer, Why43101};
 
 /// Where sends go.

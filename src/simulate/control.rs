@@ -9,12 +9,13 @@ use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::account::{Api, AppSpec, TemplateSpec};
 use super::callback::CallbackSpec;
 use super::ledger::{Counts, Ledger};
 use super::quota::Limits;
-use super::script::Rule;
+use super::script::{Capacity, Rule};
 use super::state::Shared;
 
 /// A handle on a running fake; clones act on the same fake.
@@ -182,6 +183,14 @@ impl Control {
         self.shared.lock().latency = latency;
     }
 
+    /// Serves only so many sends at once; `None` lifts it. Sends that wait for a place when it changes wait for one of before.
+    pub fn set_capacity(&self, capacity: Option<Capacity>) {
+        self.shared.lock().capacity = capacity.map(|capacity| {
+            let places = Arc::new(Semaphore::new(capacity.at_once));
+            (capacity, places)
+        });
+    }
+
     /// Sets the quotas for the app's sends; `None` is without limit. What was used stays used.
     pub fn set_quota(&self, appid: &str, daily: Option<u64>, per_minute: Option<u64>) {
         self.set_limits(appid, Api::Send, Limits { daily, per_minute });
@@ -337,6 +346,11 @@ struct Ban {
 }
 
 #[derive(Deserialize)]
+struct CapacityIs {
+    capacity: Option<Capacity>,
+}
+
+#[derive(Deserialize)]
 struct Latency {
     ms: u64,
 }
@@ -467,6 +481,7 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
         "steal_token" => control.steal_token(&parse::<AppOnly>(body)?.appid),
         "expire_token" => control.expire_token(&parse::<AppOnly>(body)?.appid),
         "latency" => control.set_latency(Duration::from_millis(parse::<Latency>(body)?.ms)),
+        "capacity" => control.set_capacity(parse::<CapacityIs>(body)?.capacity),
         "quota" => {
             let Quota {
                 appid,
@@ -569,6 +584,8 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
   POST /_control/steal_token     {"appid"}   tokens die: 40001
   POST /_control/expire_token    {"appid"}   tokens expire: 42001
   POST /_control/latency         {"ms":20}
+  POST /_control/capacity        {"capacity":{"at_once":20,"refuses_from":60,"action":"errcode","errcode":-1}}  null lifts it
+       more sends than at_once wait; those that come while refuses_from are inside meet the action
   POST /_control/quota           {"appid","daily":100,"per_minute":10}   also "path" of another call than send
   POST /_control/clock           {"advance_secs":3600}
   POST /_control/sensitive_words {"words":["…"]}

@@ -20,7 +20,9 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Api;
@@ -129,6 +131,10 @@ struct Visit<'a> {
     reply: Option<Reply>,
     /// The sent event of an accepted message, until it is pushed.
     push: Option<Push>,
+    /// Its place among the sends served at once.
+    place: Option<OwnedSemaphorePermit>,
+    /// When it began to be served.
+    served_at: Instant,
     ended: bool,
 }
 
@@ -144,23 +150,34 @@ impl<'a> Visit<'a> {
             arrived,
             reply: None,
             push: None,
+            place: None,
+            served_at: Instant::now(),
             ended: false,
         }
     }
 
-    /// The gate and the first half of the latency.
-    async fn wait_to_be_judged(&self) {
+    /// The gate, a place where these are limited, and the first half of the latency.
+    async fn wait_to_be_judged(&mut self) {
         if self.inquiry.api == Api::Send && !self.arrived.concurrent && *self.shared.held.borrow() {
             let mut held = self.shared.held.subscribe();
             // The sender lives in `shared`, so the wait cannot fail.
             let _ = held.wait_for(|held| !held).await;
         }
+        if let Some(places) = self.arrived.places.take() {
+            // Nobody closes it: the wait cannot fail.
+            self.place = places.acquire_owned().await.ok();
+        }
+        self.served_at = Instant::now();
         pause(self.arrived.latency / 2).await;
     }
 
-    /// The second half of the latency and a delay from the script.
-    async fn wait_to_be_answered(&self, action: Option<&Action>) {
-        pause(self.arrived.latency / 2).await;
+    /// The rest of the latency and a delay from the script.
+    async fn wait_to_be_answered(&mut self, action: Option<&Action>) {
+        if !self.arrived.latency.is_zero() {
+            // Two halves would each be rounded up to the timer's next millisecond.
+            tokio::time::sleep_until(self.served_at + self.arrived.latency).await;
+        }
+        self.place = None;
         if let Some(Action::Delay { ms }) = action {
             pause(Duration::from_millis(*ms)).await;
         }

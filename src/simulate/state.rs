@@ -2,21 +2,21 @@
 //! calls other than a send do with it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::account::{Api, App, Pair, TemplateSpec};
 use super::callback::{CallbackSpec, CallbackTiming, Push, PushedEvent};
 use super::ledger::{Call, Counts, Ledger};
 use super::quota::{self, Exceeded};
 use super::reply::{Refusal, Reply, mint_rid};
-use super::script::{Action, Script, Subject};
+use super::script::{Action, Capacity, Script, Subject};
 use super::send::{Inquiry, Request, TokenBody};
 use super::token::{Issued, Standing, Tokens};
 use super::{LedgerDetail, Registration, SimulateOptions};
@@ -79,6 +79,10 @@ pub(super) struct State {
     pub tokens: Tokens,
     pub script: Script,
     pub latency: Duration,
+    /// How many sends are served at once, and the places for them.
+    pub capacity: Option<(Capacity, Arc<Semaphore>)>,
+    /// Sends that were let in and are not answered.
+    sends_inside: usize,
     pub sensitive_words: Vec<String>,
     pub counts: Counts,
     pub rng: StdRng,
@@ -100,6 +104,9 @@ pub(super) struct Arrived {
     pub concurrent: bool,
     pub action: Option<Action>,
     pub latency: Duration,
+    /// Where to get a place from before being served.
+    pub places: Option<Arc<Semaphore>>,
+    is_inside: bool,
 }
 
 /// How a call ended.
@@ -126,6 +133,8 @@ impl State {
             tokens: Tokens::default(),
             script: Script::default(),
             latency: Duration::ZERO,
+            capacity: None,
+            sends_inside: 0,
             sensitive_words: options.sensitive_words.clone(),
             counts: Counts::default(),
             rng,
@@ -252,7 +261,19 @@ impl State {
             template_id,
         };
         let (script, rng) = (&mut self.script, &mut self.rng);
-        let action = script.strike(&subject, || rng.random());
+        let mut action = script.strike(&subject, || rng.random());
+        let (mut places, mut is_inside) = (None, false);
+        if let Some((capacity, all)) = self.capacity.as_ref().filter(|_| is_send) {
+            if capacity
+                .refuses_from
+                .is_some_and(|from| self.sends_inside >= from)
+            {
+                action = Some(capacity.refusal.clone());
+            } else {
+                (places, is_inside) = (Some(all.clone()), true);
+                self.sends_inside += 1;
+            }
+        }
         let index = (self.options.ledger == LedgerDetail::Full).then(|| {
             self.calls.push(Call {
                 sequence: self.counts.calls,
@@ -283,6 +304,8 @@ impl State {
             concurrent,
             action,
             latency,
+            places,
+            is_inside,
         }
     }
 
@@ -409,6 +432,7 @@ impl State {
         if arrived.epoch != self.epoch {
             return;
         }
+        self.sends_inside -= usize::from(arrived.is_inside);
         if arrived.entered {
             self.app(&arrived.appid).user(inquiry.receiver().0).busy = false;
         }

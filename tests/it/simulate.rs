@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use wxnotify::simulate::{
-    Action, AppSpec, Control, Counts, FakeWechat, LedgerDetail, Rule, SEND_PATH, STABLE_TOKEN_PATH,
-    SimulateOptions, TOKEN_PATH, TemplateSpec,
+    Action, AppSpec, Capacity, Control, Counts, FakeWechat, LedgerDetail, Rule, SEND_PATH,
+    STABLE_TOKEN_PATH, SimulateOptions, TOKEN_PATH, TemplateSpec,
 };
 
 const APP: &str = "wx1111222233334444";
@@ -449,6 +449,31 @@ async fn a_second_send_to_a_user_whose_first_is_in_flight_gets_43108() {
     let ledger = world.control.ledger();
     let concurrent: Vec<bool> = ledger.sends().map(|call| call.concurrent).collect();
     assert_eq!(concurrent, [false, true, false, false]);
+}
+
+#[tokio::test]
+async fn of_more_sends_than_are_served_at_once_some_wait_and_then_some_are_refused() {
+    let world = World::open().await;
+    world.control.hold();
+    world.control.set_capacity(Some(Capacity {
+        at_once: 1,
+        refuses_from: Some(2),
+        refusal: Action::errcode(-1),
+    }));
+    let served = world.start_send(message()).await;
+    world.control.wait_for_calls(1).await;
+    let waiting = world.start_send(message_to(OTHER_USER)).await;
+    world.control.wait_for_calls(2).await;
+    let refused = world.start_send(message_to("oThirdUser")).await;
+    world.control.wait_for_calls(3).await;
+    world.control.release();
+    assert_sent(&served.await.unwrap());
+    assert_sent(&waiting.await.unwrap());
+    assert_refused(&refused.await.unwrap(), -1);
+    assert_sent(&world.send(&message_to("oThirdUser")).await);
+
+    world.control.set_capacity(None);
+    assert_sent(&world.send(&message()).await);
 }
 
 #[tokio::test]
@@ -1194,6 +1219,9 @@ async fn every_operation_is_there_over_http_too() {
     assert_refused(&world.send(&message()).await, 45009);
     operate("quota", json!({"appid": APP})).await;
     operate("latency", json!({"ms": 1})).await;
+    let capacity =
+        json!({"at_once": 50, "refuses_from": 90, "action": "http_status", "status": 503});
+    operate("capacity", json!({ "capacity": capacity })).await;
     let token = world.token().await;
     operate("steal_token", json!({"appid": APP})).await;
     assert_refused(&world.send_with(&token, &message()).await, 40001);
