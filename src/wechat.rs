@@ -16,8 +16,11 @@ pub mod message;
 
 use std::{fmt::Write as _, time::Duration};
 
-use bytes::Bytes;
-use reqwest::{StatusCode, Url, header};
+use bytes::{Bytes, BytesMut};
+use reqwest::{
+    Method, Request, StatusCode, Url,
+    header::{self, HeaderValue},
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -140,6 +143,7 @@ pub struct Wechat {
 }
 
 const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 impl Wechat {
     /// Checks the options and sets up the connection pool; connects to nothing.
@@ -199,7 +203,7 @@ impl Wechat {
         notification: &Notification,
     ) -> Result<Reply, MessageError> {
         let body = Bytes::from(message::body(notification)?);
-        let (exchange, took) = self.post(SEND_PATH, Some(token.expose()), body).await;
+        let (exchange, took) = self.post(SEND_PATH, Some(token), body).await;
         Ok(match exchange {
             Exchange::Answered { status, body } => {
                 read_send_reply(status, &body, notification.openid.expose(), took)
@@ -216,8 +220,8 @@ impl Wechat {
     /// Posts `body`; as [`Self::call`].
     async fn post(
         &self,
-        path: &str,
-        access_token: Option<&str>,
+        path: &'static str,
+        access_token: Option<&AccessToken>,
         body: Bytes,
     ) -> (Exchange, Duration) {
         self.call(path, access_token, Some(body), self.body_bytes_max)
@@ -230,19 +234,18 @@ impl Wechat {
     /// tell a connect time-out from a request time-out.
     async fn call(
         &self,
-        path: &str,
-        access_token: Option<&str>,
+        path: &'static str,
+        access_token: Option<&AccessToken>,
         body: Option<Bytes>,
         reply_bytes_max: usize,
     ) -> (Exchange, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
         for tried in 1.. {
-            let mut url = self.hosts.url(host, path);
-            if let Some(access_token) = access_token {
-                url.query_pairs_mut()
-                    .append_pair("access_token", access_token);
-            }
+            let url = match access_token {
+                Some(token) => token.address(host, path, || self.hosts.url(host, path)),
+                None => self.hosts.url(host, path),
+            };
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
             let exchange = self
                 .exchange(url, body.clone(), left, reply_bytes_max)
@@ -269,16 +272,14 @@ impl Wechat {
         timeout: Duration,
         reply_bytes_max: usize,
     ) -> Exchange {
-        let request = match body {
-            Some(body) => self
-                .client
-                .post(url)
-                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-                .body(body),
-            None => self.client.get(url),
-        };
-        let sent = request.timeout(timeout).send().await;
-        let mut response = match sent {
+        let mut request = Request::new(Method::GET, url);
+        *request.timeout_mut() = Some(timeout);
+        if let Some(body) = body {
+            *request.method_mut() = Method::POST;
+            request.headers_mut().insert(header::CONTENT_TYPE, JSON);
+            *request.body_mut() = Some(body.into());
+        }
+        let mut response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 return Exchange::NotSent {
@@ -293,7 +294,7 @@ impl Wechat {
             }
         };
         let status = response.status();
-        let mut body = Vec::new();
+        let mut body = Bytes::new();
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > reply_bytes_max => {
@@ -303,7 +304,13 @@ impl Wechat {
                         status: Some(status),
                     };
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                // Nearly always the only one.
+                Ok(Some(chunk)) if body.is_empty() => body = chunk,
+                Ok(Some(chunk)) => {
+                    let mut longer = BytesMut::from(body);
+                    longer.extend_from_slice(&chunk);
+                    body = longer.freeze();
+                }
                 Ok(None) => return Exchange::Answered { status, body },
                 Err(error) => {
                     return Exchange::Lost {
@@ -320,7 +327,7 @@ impl Wechat {
 enum Exchange {
     Answered {
         status: StatusCode,
-        body: Vec<u8>,
+        body: Bytes,
     },
     NotSent {
         reason: String,

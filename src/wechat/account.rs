@@ -227,13 +227,13 @@ impl Wechat {
 
     async fn ask<T: DeserializeOwned>(
         &self,
-        path: &str,
+        path: &'static str,
         token: &AccessToken,
         body: Option<serde_json::Value>,
     ) -> Result<T, AccountError> {
         let body = body.map(|body| Bytes::from(body.to_string()));
         let (exchange, _took): (_, Duration) = self
-            .call(path, Some(token.expose()), body, LIST_BYTES_MAX)
+            .call(path, Some(token), body, LIST_BYTES_MAX)
             .await;
         match exchange {
             Exchange::Answered { status, body } => read(status, &body, token.expose()),
