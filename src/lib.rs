@@ -2,6 +2,7 @@
 
 pub mod breaker;
 pub mod cli;
+pub mod concurrency;
 pub mod config;
 pub mod delivery;
 pub mod demo;

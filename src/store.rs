@@ -35,6 +35,8 @@ pub use upkeep::{Front, SendingApp};
 /// The schema, one migration a step.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
+/// Of a store's connections, one leases and one listens for the bell.
+const LEASING_CONNECTIONS: u32 = 2;
 /// How long a statement may take unless a setting says otherwise.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -43,6 +45,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Store {
     /// Few connections, whatever the concurrency: no send holds one.
     pub pool: PgPool,
+    /// The connections of the leaser and the bell: always free for them, and warm, since a row that wakes a worker waits for
+    /// them.
+    leasing: PgPool,
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
     /// Connections made so far: a new one may lead to another server.
@@ -263,6 +268,7 @@ impl Store {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self {
+            leasing: pool.clone(),
             pool,
             deadline: DEADLINE,
             connections: Arc::default(),
@@ -280,31 +286,39 @@ impl Store {
         deadline: Duration,
     ) -> Self {
         let connections = Arc::<AtomicU64>::default();
-        let made = connections.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(deadline)
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                made.fetch_add(1, Ordering::Relaxed);
-                Box::pin(async move {
-                    let limit = deadline.as_millis() + 1000;
-                    sqlx::query(
-                        "select set_config('statement_timeout', $1, false), \
-                         set_config('default_transaction_isolation', 'read committed', false)",
-                    )
-                    .bind(limit.to_string())
-                    .execute(connection)
-                    .await?;
-                    Ok(())
+        let pool_of = |connections_max| {
+            let made = connections.clone();
+            PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(deadline)
+                .test_before_acquire(false)
+                .after_connect(move |connection, _| {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    Box::pin(async move {
+                        let limit = deadline.as_millis() + 1000;
+                        sqlx::query(
+                            "select set_config('statement_timeout', $1, false), \
+                             set_config('default_transaction_isolation', 'read committed', false)",
+                        )
+                        .bind(limit.to_string())
+                        .execute(connection)
+                        .await?;
+                        Ok(())
+                    })
                 })
-            })
-            .connect_lazy_with(options);
+                .connect_lazy_with(options.clone())
+        };
         Self {
-            pool,
+            leasing: pool_of(LEASING_CONNECTIONS),
+            pool: pool_of(connections_max.saturating_sub(LEASING_CONNECTIONS).max(1)),
             deadline,
             connections,
         }
+    }
+
+    /// The connections kept for leasing and for the bell.
+    pub(crate) fn leasing_pool(&self) -> &PgPool {
+        &self.leasing
     }
 
     /// How many connections were made so far.
@@ -354,7 +368,7 @@ impl Store {
             .bind(request.rows)
             .bind(request.lease.as_secs_f64())
             .bind(request.start);
-        let rows = self.run("lease", query.fetch_all(&self.pool)).await?;
+        let rows = self.run("lease", query.fetch_all(&self.leasing)).await?;
         self.read("lease", || read_lease(request.appid, &rows, 0, asked_at))
     }
 
@@ -398,7 +412,9 @@ impl Store {
             .bind(total)
             .bind(lease.as_secs_f64())
             .bind(start);
-        let rows = self.run("lease_many", query.fetch_all(&self.pool)).await?;
+        let rows = self
+            .run("lease_many", query.fetch_all(&self.leasing))
+            .await?;
         self.read("lease_many", || {
             rows.chunk_by(|a, b| same_lane(a, b).unwrap_or(false))
                 .map(|group| {

@@ -1,8 +1,8 @@
 //! The worker: lease → deliver → settle, until told to stop.
 //!
 //! Three kinds of tasks share one [`Worker`]. The *leaser* (`leasing`) reserves batches, one concurrency ahead of the
-//! sends. The *opener* and the *slots* (`sending`) record a batch's start durably, then send its rows, at most
-//! `concurrency` at a time. A *settler* for each batch (`settling`) writes outcomes, many a statement. When nothing is due
+//! sends. The *opener* (`sending`) records a batch's start durably and hands its rows to the *slots* (`slots`), each of
+//! which sends one at a time; how many of them do is the concurrency. A *settler* for each batch (`settling`) writes outcomes, many a statement. When nothing is due
 //! the leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
 //! not settled becomes a doubt, which any worker's maintenance makes of it.
 //!
@@ -11,6 +11,7 @@
 mod leasing;
 mod sending;
 mod settling;
+mod slots;
 mod waking;
 
 use std::collections::{HashMap, HashSet};
@@ -24,7 +25,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use self::slots::Slots;
+use crate::config::{ConcurrencyMode, Settings};
 use crate::delivery::Deliverer;
 use crate::http::callback::Callbacks;
 use crate::http::{self, Health};
@@ -121,12 +123,17 @@ pub(crate) struct Worker {
     settle_permits: Semaphore,
     /// Settles of few rows that wait for each other.
     small_settles: settling::SmallSettles,
+    /// Started rows on their way to the slots, and how many slots send.
+    slots: Slots,
 }
 
 /// The settings the tasks need.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
+    /// Sends in flight at most.
     pub(crate) concurrency: usize,
+    pub(crate) concurrency_min: usize,
+    pub(crate) concurrency_mode: ConcurrencyMode,
     pub(crate) lease: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) poll: Duration,
@@ -258,7 +265,6 @@ async fn serve_http(
     settings: &Settings,
     health: &Health,
 ) -> Result<Option<(JoinHandle<()>, CancellationToken)>, RunError> {
-    let metrics = telemetry::record_metrics();
     let callbacks = Callbacks::of_settings(settings);
     let Some(address) = settings.listen() else {
         if callbacks.is_some() {
@@ -266,6 +272,8 @@ async fn serve_http(
         }
         return Ok(None);
     };
+    // Only where they can be read: what is recorded and never read is kept for ever.
+    let metrics = telemetry::record_metrics();
     let listener = http::bind(address).await?;
     let shutdown = CancellationToken::new();
     let (health, token) = (health.clone(), shutdown.clone());
@@ -376,6 +384,11 @@ async fn enlist(
     let settles = (settings.pool_connections() as usize)
         .saturating_sub(3)
         .clamp(1, 4);
+    let slots = Slots::new(
+        options.concurrency_mode,
+        options.concurrency_min,
+        options.concurrency,
+    );
     let worker = Worker {
         deliverer,
         mirror,
@@ -395,6 +408,7 @@ async fn enlist(
         workers_alive: AtomicI64::new(1),
         settle_permits: Semaphore::new(settles),
         small_settles: settling::SmallSettles::default(),
+        slots,
         store,
     };
     worker.refresh_apps().await?;
@@ -452,6 +466,8 @@ impl Options {
         appids.sort();
         Self {
             concurrency: settings.concurrency(),
+            concurrency_min: settings.concurrency_min(),
+            concurrency_mode: settings.concurrency_mode(),
             lease: settings.lease(),
             request_timeout: settings.request_timeout(),
             poll: settings.poll(),
@@ -474,15 +490,13 @@ impl Options {
 /// The loop's tasks, then the graceful stop.
 async fn work(worker: &Arc<Worker>) -> RunEnd {
     let (leases, leased) = mpsc::channel(1);
-    let (rows, due) = async_channel::bounded(worker.options.concurrency);
     let bell = waking::listen(worker.clone());
     let mut leaser = tokio::spawn(leasing::lease_until_stopped(worker.clone(), leases, bell));
-    let opener = tokio::spawn(sending::open_batches(worker.clone(), leased, rows));
+    let opener = tokio::spawn(sending::open_batches(worker.clone(), leased));
     let mut slots = JoinSet::new();
-    for _ in 0..worker.options.concurrency {
-        slots.spawn(sending::send_rows(worker.clone(), due.clone()));
+    for slot in 0..worker.options.concurrency {
+        slots.spawn(sending::send_rows(worker.clone(), slot));
     }
-    drop(due);
     // The drain's time begins with the stop, whatever the leaser is waiting for.
     tokio::select! {
         () = worker.stop.cancelled() => {}

@@ -37,7 +37,7 @@ impl Store {
     /// The database did not answer.
     pub async fn fronts(&self) -> Result<Vec<Front>, StoreError> {
         let query = sqlx::query_as(include_str!("../../sql/fronts.sql"));
-        self.run("fronts", query.fetch_all(&self.pool)).await
+        self.run("fronts", query.fetch_all(&self.leasing)).await
     }
 
     /// Ends expired and exhausted rows at the front of a lane and parks what cannot be leased now. Returns how many.
@@ -63,7 +63,7 @@ impl Store {
             .bind(appid)
             .bind(want)
             .bind(workers);
-        self.run("take_rate", query.fetch_one(&self.pool)).await
+        self.run("take_rate", query.fetch_one(&self.leasing)).await
     }
 
     /// Registers a start of a worker and returns its epoch.
@@ -121,9 +121,9 @@ impl Store {
     /// Keep polling.
     pub async fn arm_bell(&self) -> Result<i64, StoreError> {
         let arm = sqlx::query(include_str!("../../sql/arm_bell.sql"));
-        self.run("arm_bell", arm.execute(&self.pool)).await?;
+        self.run("arm_bell", arm.execute(&self.leasing)).await?;
         let fence = sqlx::query_scalar(include_str!("../../sql/bell_fence.sql"));
-        self.run("bell_fence", fence.fetch_one(&self.pool)).await
+        self.run("bell_fence", fence.fetch_one(&self.leasing)).await
     }
 
     /// Whether the bell is armed, and the oldest running transaction.
@@ -133,7 +133,7 @@ impl Store {
     /// Keep polling.
     pub async fn bell_state(&self) -> Result<(bool, i64), StoreError> {
         let query = sqlx::query_as(include_str!("../../sql/bell_state.sql"));
-        self.run("bell_state", query.fetch_one(&self.pool)).await
+        self.run("bell_state", query.fetch_one(&self.leasing)).await
     }
 
     /// Says that this worker is awake.
@@ -143,7 +143,7 @@ impl Store {
     /// INSERTs go on ringing, which costs them a little.
     pub async fn disarm_bell(&self) -> Result<(), StoreError> {
         let query = sqlx::query(include_str!("../../sql/disarm_bell.sql"));
-        self.run("disarm_bell", query.execute(&self.pool))
+        self.run("disarm_bell", query.execute(&self.leasing))
             .await
             .map(drop)
     }
@@ -244,7 +244,7 @@ impl Store {
     /// The database did not answer.
     pub async fn server_identity(&self) -> Result<String, StoreError> {
         let query = sqlx::query_scalar(include_str!("../../sql/server_identity.sql"));
-        self.run("server_identity", query.fetch_one(&self.pool))
+        self.run("server_identity", query.fetch_one(&self.leasing))
             .await
     }
 

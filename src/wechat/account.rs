@@ -232,9 +232,8 @@ impl Wechat {
         body: Option<serde_json::Value>,
     ) -> Result<T, AccountError> {
         let body = body.map(|body| Bytes::from(body.to_string()));
-        let (exchange, _took): (_, Duration) = self
-            .call(path, Some(token), body, LIST_BYTES_MAX)
-            .await;
+        let (exchange, _took): (_, Duration) =
+            self.call(path, Some(token), body, LIST_BYTES_MAX).await;
         match exchange {
             Exchange::Answered { status, body } => read(status, &body, token.expose()),
             Exchange::NotSent { reason } => Err(AccountError::NotAsked { reason }),

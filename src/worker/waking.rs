@@ -60,7 +60,7 @@ async fn keep_listening(worker: &Worker, ring: &Notify) {
 }
 
 async fn receive(worker: &Worker, ring: &Notify, waits: &mut Reconnect) -> sqlx::Result<()> {
-    let mut listener = PgListener::connect_with(&worker.store.pool).await?;
+    let mut listener = PgListener::connect_with(worker.store.leasing_pool()).await?;
     listener.listen(CHANNEL).await?;
     loop {
         // `None`: the connection was lost, and what was sent meanwhile with it.

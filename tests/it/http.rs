@@ -114,7 +114,7 @@ async fn leases_that_stop_flowing_are_noticed_after_ten_seconds_or_five_polls() 
 #[tokio::test]
 async fn metrics_are_in_prometheus_format_with_the_version() {
     let (address, _guard) = serve(&Health::new(POLL)).await;
-    telemetry::record_send("wx-metrics-test", "sent", Duration::from_millis(20));
+    telemetry::SendMetrics::of("wx-metrics-test").end("sent", Duration::from_millis(20));
 
     let (status, body) = get(address, "/metrics").await;
 
