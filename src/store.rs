@@ -320,6 +320,11 @@ impl Store {
         }
     }
 
+    /// The connections kept for leasing and for the bell.
+    pub(crate) fn leasing_pool(&self) -> &PgPool {
+        &self.leasing
+    }
+
     /// How many connections were made so far.
     #[must_use]
     pub fn connections(&self) -> u64 {
