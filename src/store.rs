@@ -38,8 +38,8 @@ pub use upkeep::{Durability, Front, SendingApp};
 /// The schema, one migration a step.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// Of a store's connections, one leases and one listens for the bell.
-const LEASING_CONNECTIONS: u32 = 2;
+/// Of a store's connections, this many lease and look at the bell.
+const LEASING_CONNECTIONS: u32 = 1;
 /// How long a statement may take unless a setting says otherwise.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -300,7 +300,8 @@ impl Store {
                     Box::pin(async move {
                         let limit = deadline.as_millis() + 1000;
                         sqlx::query(
-                            "select set_config('statement_timeout', $1, false), \
+                            // Just-in-time compilation takes longer than any statement of ours.
+                            "select set_config('statement_timeout', $1, false), set_config('jit', 'off', false), \
                              set_config('default_transaction_isolation', 'read committed', false)",
                         )
                         .bind(limit.to_string())
@@ -318,11 +319,6 @@ impl Store {
             deadline,
             connections,
         }
-    }
-
-    /// The connections kept for leasing and for the bell.
-    pub(crate) fn leasing_pool(&self) -> &PgPool {
-        &self.leasing
     }
 
     /// How many connections were made so far.

@@ -19,7 +19,7 @@ pub mod message;
 
 use std::{fmt::Write as _, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::{
     Method, Request, StatusCode, Url,
     header::{self, HeaderValue},
@@ -329,7 +329,11 @@ impl Wechat {
                 }
                 // Nearly always the only one.
                 Ok(Some(chunk)) if body.is_empty() => body = chunk,
-                Ok(Some(chunk)) => body = [body, chunk].concat().into(),
+                Ok(Some(chunk)) => {
+                    let mut longer = BytesMut::from(body);
+                    longer.extend_from_slice(&chunk);
+                    body = longer.freeze();
+                }
                 Ok(None) => return Exchange::Answered { status, body },
                 Err(error) => {
                     return Exchange::Lost {

@@ -9,6 +9,7 @@ mod credits;
 mod delivery;
 mod demo;
 mod errcodes;
+mod fleet;
 mod hammer;
 mod harness;
 mod http;

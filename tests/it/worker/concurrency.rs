@@ -73,7 +73,7 @@ async fn refusals_of_a_small_wechat(changed: &[(&str, &str)]) -> u64 {
         refuses_from: Some(16),
         refusal: Action::errcode(-1),
     }));
-    scene.insert_many("oUser", 300, json!({})).await;
+    scene.insert_many("oUser", 120, json!({})).await;
     let _worker = scene.start(changed);
     eventually("every row is final", async || {
         let pending = "select count(*) from pending_notifications";
