@@ -7,7 +7,8 @@ create table pending_notifications (
     id                bigint generated always as identity primary key,
     appid             text not null,
     kind              text not null default 'one_time',
-    openid            text not null,
+    openid            text,
+    login_code        text,
     template_id       text not null,
     page              text,
     data              jsonb not null default '{}',
@@ -34,15 +35,21 @@ create table pending_notifications (
     last_errmsg       text,
     last_attempt_at   timestamptz,
     producer          name not null default session_user,
-    constraint kind_is_known check (kind in ('one_time', 'long_term')),
+    login_at          timestamptz,
+    login_until       timestamptz,
+    login_claims      smallint not null default 0,
+    login_unclear     smallint not null default 0,
+    constraint kind_is_known check (kind in ('one_time', 'long_term', 'device', 'service_card')),
+    constraint receiver_or_login_code check (num_nonnulls(openid, login_code) = 1),
+    constraint login_code_has_its_times check (num_nonnulls(login_code, login_at, login_until) in (0, 3)),
     constraint miniprogram_state_is_known check (miniprogram_state in ('developer', 'trial', 'formal')),
     constraint lang_is_known check (lang in ('zh_CN', 'en_US', 'zh_HK', 'zh_TW')),
     constraint lane_is_0_to_2 check (lane between 0 and 2),
     constraint on_doubt_is_known check (on_doubt in ('retry', 'hold')),
     constraint attempts_max_is_1_to_100 check (attempts_max between 1 and 100),
     constraint attempts_are_counted check (attempts >= 0 and rescues >= 0),
-    constraint waiting_for_is_known check (waiting_for in ('retry', 'user', 'pair', 'template', 'app', 'doubt', 'duplicate', 'refused')),
-    constraint only_held_rows_wait_forever check (held or due < 'infinity'),
+    constraint waiting_for_is_known check (waiting_for in ('retry', 'user', 'pair', 'template', 'app', 'doubt', 'duplicate', 'refused', 'login')),
+    constraint only_held_and_receiverless_rows_wait_forever check (held or openid is null or due < 'infinity'),
     constraint due_is_not_past_expire_at check (due <= expire_at),
     constraint held_rows_are_not_in_doubt check (not held or in_doubt_since is null),
     constraint doubt_has_a_beginning check (waiting_for is distinct from 'doubt' or in_doubt_since is not null),
@@ -65,7 +72,7 @@ create table notification_history (
     appid             text not null,
     status            text not null,
     kind              text not null,
-    openid            text not null,
+    openid            text,
     template_id       text not null,
     page              text,
     data              jsonb not null,
@@ -95,7 +102,7 @@ create table notification_history (
     finished_at       timestamptz not null,
     constraint status_is_final check (status in ('sent', 'presumed_sent', 'dead', 'expired', 'cancelled', 'duplicate', 'unresolved')),
     constraint credit_is_known check (credit in ('kept', 'gone', 'unknown')),
-    constraint settled_by_is_known check (settled_by in ('reply', 'late_reply', 'event', 'policy', 'operator', 'producer', 'worker')),
+    constraint settled_by_is_known check (settled_by in ('reply', 'late_reply', 'event', 'policy', 'operator', 'producer', 'worker', 'read_back')),
     constraint doubtful_ends_are_said check (in_doubt_since is null or status not in ('expired', 'cancelled', 'duplicate')),
     constraint duplicates_name_their_winner check ((status = 'duplicate') = (duplicate_of is not null))
 ) partition by range (finished_at);
@@ -119,7 +126,7 @@ create table notification_attempts (
     worker          text,
     lease_id        bigint,
     finished_at     timestamptz not null,
-    constraint result_is_known check (result in ('sent', 'presumed_sent', 'dead', 'retry', 'park', 'doubt', 'late_reply'))
+    constraint result_is_known check (result in ('sent', 'presumed_sent', 'dead', 'retry', 'park', 'doubt', 'late_reply', 'read_back'))
 ) partition by range (finished_at);
 create index on notification_attempts (notification_id);
 
@@ -233,12 +240,13 @@ select setval('notification_bell', 0);
 comment on table pending_notifications is 'Notifications that are not final: held, scheduled, due, being sent, waiting to retry, in doubt. Producers INSERT; one row is one credit and the message that spends it.';
 comment on column pending_notifications.id is 'Kept for life, also in notification_history.';
 comment on column pending_notifications.appid is 'The mini-program that sends. One that is not registered yet is accepted and waits (status paused).';
-comment on column pending_notifications.kind is 'one_time spends a credit; long_term does not.';
-comment on column pending_notifications.openid is 'The receiver: the openid of the user in this mini-program.';
-comment on column pending_notifications.template_id is 'WeChat''s private template id.';
+comment on column pending_notifications.kind is 'one_time spends a credit; long_term, device (a device''s message) and service_card (an update of a service card) do not.';
+comment on column pending_notifications.openid is 'The receiver: the openid of the user in this mini-program. Null while its login_code is not exchanged.';
+comment on column pending_notifications.login_code is 'Instead of the openid: a code of wx.login, which lives for 5 minutes. It is exchanged as soon as it is seen and erased then.';
+comment on column pending_notifications.template_id is 'WeChat''s private template id; for a service card its notify_type.';
 comment on column pending_notifications.page is 'Page of the mini-program that the card opens, without a leading slash; null: the card does not jump.';
-comment on column pending_notifications.data is 'The fields: {"thing2": {"value": "…"}} or short {"thing2": "…"}; at most 4 KB; checked by WeChat''s type rules at INSERT.';
-comment on column pending_notifications.extra is 'What only one kind of message needs.';
+comment on column pending_notifications.data is 'The fields: {"thing2": {"value": "…"}} or short {"thing2": "…"}; at most 4 KB; checked by WeChat''s type rules at INSERT. For a service card its content_json.';
+comment on column pending_notifications.extra is 'What only one kind of message needs: device {"sn", "modelId"}; service_card {"notify_code", "check_json"} or, for its ext fields, {"notify_code", "ext_json"}.';
 comment on column pending_notifications.miniprogram_state is 'The build that opens on a tap: developer, trial or formal.';
 comment on column pending_notifications.lang is 'Language of the card: zh_CN, en_US, zh_HK or zh_TW.';
 comment on column pending_notifications.send_at is 'Not before; null means now. Finite and before 2200.';
@@ -251,7 +259,7 @@ comment on column pending_notifications.on_doubt is 'When a reply was lost: retr
 comment on column pending_notifications.attempts_max is 'Attempts before the row is dead-lettered, 1 to 100.';
 comment on column pending_notifications.created_at is 'When the producer inserted it.';
 comment on column pending_notifications.due is 'wxnotify''s: the next moment something must happen, at most expire_at; infinity for a held row without expire_at.';
-comment on column pending_notifications.waiting_for is 'wxnotify''s: why it is not sent now: retry, user (another message to the user), pair (a doubt of the same user and template), template, app, doubt, duplicate or refused (the user''s next accept).';
+comment on column pending_notifications.waiting_for is 'wxnotify''s: why it is not sent now: retry, user (another message to the user), pair (a doubt of the same user and template), template, app, doubt, duplicate, refused (the user''s next accept) or login (its login_code is not exchanged).';
 comment on column pending_notifications.attempts is 'wxnotify''s: sends counted so far.';
 comment on column pending_notifications.rescues is 'wxnotify''s: how often a worker vanished with this row in flight; twice and it is leased alone.';
 comment on column pending_notifications.in_doubt_since is 'wxnotify''s: beginning of the first send whose result is unknown; stays until evidence or policy ends the doubt.';
@@ -260,13 +268,17 @@ comment on column pending_notifications.last_errcode is 'wxnotify''s: WeChat''s 
 comment on column pending_notifications.last_errmsg is 'wxnotify''s: WeChat''s errmsg or the transport failure of the last attempt.';
 comment on column pending_notifications.last_attempt_at is 'wxnotify''s: when the last attempt was settled.';
 comment on column pending_notifications.producer is 'The database user that inserted or armed it.';
+comment on column pending_notifications.login_at is 'wxnotify''s: when its login_code is exchanged; while a worker exchanges it, when another one may.';
+comment on column pending_notifications.login_until is 'wxnotify''s: when its login_code has expired.';
+comment on column pending_notifications.login_claims is 'wxnotify''s: exchanges begun.';
+comment on column pending_notifications.login_unclear is 'wxnotify''s: those of them whose answer is not known: they may have used the code.';
 
 comment on table notification_history is 'Final rows, partitioned by month of finished_at (UTC) and dropped by retention.';
 comment on column notification_history.id is 'The id it had in pending_notifications.';
 comment on column notification_history.appid is 'The mini-program.';
 comment on column notification_history.status is 'sent, presumed_sent, dead, expired, cancelled, duplicate or unresolved.';
 comment on column notification_history.kind is 'As inserted.';
-comment on column notification_history.openid is 'As inserted.';
+comment on column notification_history.openid is 'As inserted, or what its login code was exchanged for; null: the exchange never succeeded.';
 comment on column notification_history.template_id is 'As inserted.';
 comment on column notification_history.page is 'As inserted.';
 comment on column notification_history.data is 'As inserted or armed.';
@@ -285,13 +297,13 @@ comment on column notification_history.created_at is 'When the producer inserted
 comment on column notification_history.producer is 'The database user that inserted it.';
 comment on column notification_history.attempts is 'Sends counted.';
 comment on column notification_history.in_doubt_since is 'Set when a send of it was ever in doubt: with status sent and settled_by reply it may have been delivered twice.';
-comment on column notification_history.errcode is 'WeChat''s last errcode; 0 for sent by a reply, null when an event or an operator ended it.';
+comment on column notification_history.errcode is 'WeChat''s last errcode; 0 for sent by a reply, null when an event, an operator or the state read back ended it.';
 comment on column notification_history.errmsg is 'WeChat''s last errmsg or the transport failure.';
 comment on column notification_history.msgid is 'WeChat''s msgid: an integer above 2^53.';
 comment on column notification_history.credit is 'What became of the user''s credit, for dead rows: kept, gone or unknown.';
 comment on column notification_history.duplicate_of is 'For duplicate: the id that was sent instead.';
 comment on column notification_history.worker is 'Worker name and epoch that ended it.';
-comment on column notification_history.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer or worker.';
+comment on column notification_history.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer, worker or read_back (WeChat shows the state of the service card).';
 comment on column notification_history.last_attempt_at is 'When the attempt before the final one was settled.';
 comment on column notification_history.finished_at is 'When it became final.';
 
@@ -299,7 +311,7 @@ comment on table notification_attempts is 'One row per attempt that did not end 
 comment on column notification_attempts.notification_id is 'The notification.';
 comment on column notification_attempts.appid is 'The mini-program.';
 comment on column notification_attempts.attempt is 'Counted from 1; a park counts none and repeats the number before it.';
-comment on column notification_attempts.result is 'What the attempt led to: sent, presumed_sent, dead, retry, park, doubt, or late_reply.';
+comment on column notification_attempts.result is 'What the attempt led to: sent, presumed_sent, dead, retry, park, doubt, late_reply, or read_back (the state of a service card was asked for).';
 comment on column notification_attempts.errcode is 'WeChat''s errcode, null when no readable reply came.';
 comment on column notification_attempts.errmsg is 'WeChat''s errmsg.';
 comment on column notification_attempts.rid is 'WeChat''s request id, for its rid/get API (kept there 7 days).';

@@ -82,9 +82,9 @@ begin
 
     -- A number such as 1e100000 is a few bytes in jsonb and a great many as text: what is beyond measure is never written out.
     v_json := case when pg_column_size(new.data) <= 16384 then new.data::text end;
-    if (length(new.appid) <= 64 and new.appid <> '' and length(new.openid) <= 128 and new.openid <> ''
+    if (length(new.appid) <= 64 and new.appid <> '' and (length(new.openid) <= 128 and new.openid <> '' or new.openid is null and new.login_code is not null)
         and length(new.template_id) <= 128 and new.template_id <> ''
-        and (new.kind = 'one_time' or new.kind = 'long_term') and new.lane between 0 and 2 and new.attempts_max between 1 and 100
+        and (new.kind = 'one_time' or new.kind in ('long_term', 'device', 'service_card')) and new.lane between 0 and 2 and new.attempts_max between 1 and 100
         and (new.on_doubt = 'retry' or new.on_doubt = 'hold')
         and (new.miniprogram_state = 'formal' or new.miniprogram_state in ('trial', 'developer'))
         and (new.lang = 'zh_CN' or new.lang in ('en_US', 'zh_HK', 'zh_TW')) and v_json like '{%' and octet_length(v_json) <= 4096
@@ -95,12 +95,12 @@ begin
         and (new.dedup_key is null or length(new.dedup_key) between 1 and 200)
         and (new.business_ref is null or length(new.business_ref) between 1 and 200)
         and (new.extra is null or octet_length(new.extra::text) <= 4096)
-        and (v_json <> '{}' or new.held)) is not true then
+        and (v_json <> '{}' or new.held or new.kind = 'service_card')) is not true then
         v_fault := case
             when new.appid is null or length(new.appid) not between 1 and 64 then 'appid: 1 to 64 characters are required'
-            when new.openid is null or length(new.openid) not between 1 and 128 then 'openid: a receiver of 1 to 128 characters is required'
+            when new.openid is null and new.login_code is null or length(new.openid) not between 1 and 128 then 'openid: a receiver of 1 to 128 characters is required, or a login_code'
             when new.template_id is null or length(new.template_id) not between 1 and 128 then 'template_id: 1 to 128 characters are required'
-            when new.kind is null or new.kind not in ('one_time', 'long_term') then 'kind: must be one_time or long_term'
+            when new.kind is null or new.kind not in ('one_time', 'long_term', 'device', 'service_card') then 'kind: must be one_time, long_term, device or service_card'
             when new.lane is null or new.lane not between 0 and 2 then 'lane: must be 0 (urgent), 1 (normal) or 2 (bulk)'
             when new.attempts_max is null or new.attempts_max not between 1 and 100 then 'attempts_max: must be 1 to 100'
             when new.on_doubt is null or new.on_doubt not in ('retry', 'hold') then 'on_doubt: must be retry or hold'
@@ -117,7 +117,7 @@ begin
             when length(new.dedup_key) not between 1 and 200 then 'dedup_key: must be 1 to 200 characters, or null'
             when length(new.business_ref) not between 1 and 200 then 'business_ref: must be 1 to 200 characters, or null'
             when octet_length(new.extra::text) > 4096 then format('extra: %s bytes, at most 4096 are allowed', octet_length(new.extra::text))
-            when v_json = '{}' then 'data: is empty; only a held row may wait for its data'
+            when v_json = '{}' and new.kind <> 'service_card' then 'data: is empty; only a held row may wait for its data'
             else 'held: must be true or false'
         end;
         raise exception using errcode = 'check_violation', table = tg_table_name, column = split_part(v_fault, ':', 1),
@@ -161,7 +161,8 @@ begin
         end loop;
     end if;
 
-    if not v_plain then
+    -- A service card has rules of its own: wxnotify_arrive_kind.
+    if not v_plain and new.kind <> 'service_card' then
         for v_key, v_value in select key, value from jsonb_each(new.data) loop
             v_text := case jsonb_typeof(v_value)
                 when 'object' then case when jsonb_typeof(v_value -> 'value') in ('string', 'number') then v_value ->> 'value' end
@@ -216,7 +217,7 @@ begin
     end if;
 
     if tg_op = 'INSERT' then
-        new.due := least(case when new.held then 'infinity' else greatest(new.send_at, clock_timestamp()) end, new.expire_at);
+        new.due := least(case when new.held or new.openid is null then 'infinity' else greatest(new.send_at, clock_timestamp()) end, new.expire_at);
     end if;
     return new;
 end $$
@@ -252,6 +253,10 @@ begin
             raise exception 'pending_notifications: id and appid of notification % cannot change', old.id
                 using hint = 'DELETE the row and INSERT another.';
         end if;
+        if new.login_code is distinct from old.login_code or (old.login_code is not null and new.openid is distinct from old.openid) then
+            raise exception 'pending_notifications: login_code of notification % cannot change', old.id
+                using hint = 'It may be on its way to WeChat. DELETE the row and INSERT another.';
+        end if;
         new.due := old.due;
         new.waiting_for := old.waiting_for;
         new.attempts := old.attempts;
@@ -263,12 +268,16 @@ begin
         new.last_attempt_at := old.last_attempt_at;
         -- Whose row it is follows the words: who arms a credit has its status, and may still change it.
         new.producer := case when old.held and not new.held then session_user else old.producer end;
+        new.login_at := old.login_at;
+        new.login_until := old.login_until;
+        new.login_claims := old.login_claims;
+        new.login_unclear := old.login_unclear;
         if (new.send_at, new.held, new.openid, new.template_id, new.dedup_key)
            is distinct from (old.send_at, old.held, old.openid, old.template_id, old.dedup_key) then
-            new.due := wxnotify_next_due(new.held, new.send_at, new.expire_at);
-            new.waiting_for := null;
+            new.due := wxnotify_next_due(new.held or new.openid is null, new.send_at, new.expire_at);
+            new.waiting_for := case when new.openid is null then 'login' end;
         elsif new.expire_at is distinct from old.expire_at then
-            new.due := least(case when old.due = old.expire_at then wxnotify_next_due(new.held, new.send_at, null) else old.due end, new.expire_at);
+            new.due := least(case when old.due = old.expire_at then wxnotify_next_due(new.held or new.openid is null, new.send_at, null) else old.due end, new.expire_at);
         end if;
     end if;
     return case tg_op when 'DELETE' then old else new end;
@@ -303,7 +312,7 @@ begin
         using hint = 'DELETE cancels rows and records them in notification_history.';
 end $$;
 
-create trigger arrive before insert or update of appid, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at, held, expire_at, lane,
+create trigger arrive before insert or update of appid, kind, openid, login_code, template_id, page, data, extra, miniprogram_state, lang, send_at, held, expire_at, lane,
     dedup_key, business_ref, on_doubt, attempts_max, created_at on pending_notifications for each row execute function wxnotify_arrive();
 -- Functions of wxnotify pass the guard: each has a SET of this parameter, which acts in GIN indexes alone, and here are none. A
 -- parameter of our own would say it better, but only a superuser may put one into a function, and a managed database has none.

@@ -8,7 +8,9 @@
 -- Plans are pinned per function: a plan cached while the table was empty would scan the whole table later. Where an index
 -- on (appid, …) would do for a small table and not for a large one, rows are found by id alone (a lease's ids are of its
 -- app), and keys by a sub-select for each row, which no plan can turn into a walk through all the keys of the app.
--- Picks are forbidden to sort, which leaves them the index in pick order.
+-- Picks are forbidden to sort, which leaves them the index in pick order. So are the looks for the ids of a settle, each of which
+-- asks for "the first row from id to id, by id": a plain equality fits the index in pick order as well, which ends with the id, and a
+-- plan made by the statistics of an empty table may read all of it for each row.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create function wxnotify_need_read_committed() returns void
@@ -66,7 +68,7 @@ create function wxnotify_finish(
     p_errcodes bigint[] default null, p_errmsgs text[] default null, p_msgids bigint[] default null, p_credits text[] default null,
     p_duplicate_of bigint[] default null, p_attempts smallint default 0) returns integer
 language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off
-    set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+    set enable_mergejoin = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_moved    int;
     v_keys     text[];
@@ -93,9 +95,13 @@ begin
         end if;
     end if;
     with gone as (
-        delete from pending_notifications p using unnest(p_ids, p_statuses, p_errcodes, p_errmsgs, p_msgids, p_credits, p_duplicate_of)
-            as u (id, status, errcode, errmsg, msgid, credit, duplicate_of)
-        where p.id = u.id
+        delete from pending_notifications p using (
+            select l.tid, u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of
+            from unnest(p_ids, p_statuses, p_errcodes, p_errmsgs, p_msgids, p_credits, p_duplicate_of)
+                as u (id, status, errcode, errmsg, msgid, credit, duplicate_of)
+            cross join lateral (
+                select r.ctid as tid from pending_notifications r where r.id >= u.id and r.id <= u.id order by r.id limit 1) l) u
+        where p.ctid = u.tid
         returning p.*, u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of),
     kept as (
         insert into notification_history (id, appid, status, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
@@ -167,6 +173,13 @@ create type wxnotify_leased as (
     extra text, miniprogram_state text, lang text, due timestamptz, attempts smallint, attempts_max smallint,
     in_doubt boolean, expire_at timestamptz, waiting_since timestamptz, probe boolean, started_at timestamptz);
 
+-- Whether WeChat can be asked if a send of the row arrived: the state of a service card can be read back, its ext fields
+-- cannot. Such a doubt is settled by asking, whatever on_doubt says and however many attempts are left.
+create function wxnotify_reads_back(p_kind text, p_extra jsonb) returns boolean
+language sql immutable set search_path from current as $$
+    select p_kind = 'service_card' and not coalesce(p_extra ? 'ext_json', false)
+$$;
+
 -- Leases up to p_rows due rows of one (app, lane), after the watermark, for p_secs. THE CALLER HOLDS THE APP LOCK, taken in
 -- an earlier statement. One user is in one lease at a time, with one row. A result with a null id is a marker: nothing was
 -- leased, but losers of dedup keys were cleared out of the way; call again. p_start: the lease is started at once, for a
@@ -222,13 +235,13 @@ begin
         where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and (p.due, p.id) > (p_due, p_id)
           and p.id not in (select unnest(v_live)) and hashtext(p.openid) not in (select unnest(v_busy))
           and (p.expire_at is null or p.expire_at > v_now) and (v_paused is null or p.template_id <> all (v_paused))
-          and p.attempts < p.attempts_max
+          and (p.attempts < p.attempts_max or p.in_doubt_since is not null and wxnotify_reads_back(p.kind, p.extra))
           -- While one row of a pair is in doubt nothing else goes to the pair; of several in doubt the oldest goes first.
           and (not v_doubt or not exists (
                 select 1 from pending_notifications d
                 where d.appid = p_appid and d.openid = p.openid and d.template_id = p.template_id and d.in_doubt_since is not null
                   and d.id <> p.id and (p.in_doubt_since is null or d.id < p.id)))
-          and (p.in_doubt_since is null or (p.on_doubt = 'retry'
+          and (p.in_doubt_since is null or ((p.on_doubt = 'retry' or wxnotify_reads_back(p.kind, p.extra))
                 and not exists (select 1 from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since))))
           -- What a user refuses waits for the next accept; tidy parks it. A doubt ends by its own policy.
           and (not v_refused or p.in_doubt_since is not null or p.kind not in ('one_time', 'long_term') or not exists (
@@ -399,7 +412,7 @@ begin
 end $$;
 
 -- Records outcomes of a lease's rows. p_sent_ids were accepted by WeChat; p_ids have any other verdict:
--- dead, expired, retry, park, doubt or release. Idempotent: it touches only rows of the lease that it has not settled before.
+-- dead, expired, retry, park, doubt, release, or what asking for a service card's state brought: found or not_found. Idempotent: it touches only rows of the lease that it has not settled before.
 -- Returns the ids of this call that are not settled (somebody else holds the row): call again with them. Null means
 -- fenced: the lease is gone, or this was the repeat of a closing settle.
 create function wxnotify_settle(
@@ -407,8 +420,8 @@ create function wxnotify_settle(
     p_ids bigint[], p_verdicts text[], p_delays_secs float8[], p_waiting_for text[], p_errcodes bigint[], p_errmsgs text[], p_rids text[],
     p_http_statuses smallint[], p_reasons text[], p_response_ms int[], p_credits text[],
     p_doubt_window_secs float8, p_doubt_age_secs float8) returns bigint[]
-language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_mergejoin = off
-    set jit = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off
+    set enable_mergejoin = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_lease   notification_leases;
     v_ids     bigint[];
@@ -424,12 +437,18 @@ begin
     end if;
     if cardinality(p_sent_ids) > 0 then
         select array_agg(c.id), array_agg(c.msgid) into v_ids, v_msgids from (
-            select p.id, u.msgid from unnest(p_sent_ids, p_sent_msgids) u (id, msgid) join pending_notifications p on p.id = u.id
-            where u.id = any (v_lease.ids) and p.last_lease is distinct from p_lease_id for update of p skip locked) c;
+            select l.id, u.msgid from unnest(p_sent_ids, p_sent_msgids) u (id, msgid) cross join lateral (
+                select p.id from pending_notifications p where p.id >= u.id and p.id <= u.id and p.last_lease is distinct from p_lease_id
+                order by p.id limit 1 for update skip locked) l
+            where u.id = any (v_lease.ids)) c;
         if v_ids is not null then
             v_settled := wxnotify_finish(p_appid, v_ids, array_fill('sent'::text, array[cardinality(v_ids)]), 'reply', p_worker,
                 p_msgids => v_msgids, p_attempts => 1::smallint);
         end if;
+    end if;
+    if p_verdicts && array['found', 'not_found'] then
+        v_settled := v_settled + wxnotify_settle_read_backs(v_lease, p_ids, p_verdicts, p_errcodes, p_errmsgs, p_rids, p_http_statuses, p_reasons,
+            p_response_ms);
     end if;
     if cardinality(p_ids) > 0 then
         v_settled := v_settled + wxnotify_settle_unsent(v_lease, p_ids, p_verdicts, p_delays_secs, p_waiting_for, p_errcodes, p_errmsgs, p_rids,
@@ -437,8 +456,9 @@ begin
     end if;
     -- The look for stragglers can be left out only when this very call settled the whole lease.
     if v_settled < cardinality(v_lease.ids) then
-        select coalesce(array_agg(p.id), '{}') into v_rest from unnest(v_lease.ids) u (id) join pending_notifications p on p.id = u.id
-        where p.last_lease is distinct from p_lease_id;
+        select coalesce(array_agg(l.id), '{}') into v_rest from unnest(v_lease.ids) u (id) cross join lateral (
+            select p.id from pending_notifications p where p.id >= u.id and p.id <= u.id and p.last_lease is distinct from p_lease_id
+            order by p.id limit 1) l;
     end if;
     if p_close then
         if v_rest = '{}' then
@@ -513,7 +533,7 @@ declare
 begin
     select array_agg(c.n), array_agg(c.id) into v_at, v_ids from (
         select u.n, p.id from unnest(p_ids) with ordinality u (id, n) join pending_notifications p on p.id = u.id
-        where u.id = any (p_lease.ids) and p.last_lease is distinct from p_lease.lease_id
+        where u.id = any (p_lease.ids) and p.last_lease is distinct from p_lease.lease_id and p_verdicts[u.n] not in ('found', 'not_found')
         for update of p skip locked) c;
     if v_ids is null then
         return 0;
@@ -564,6 +584,8 @@ begin
         in_doubt_since = case u.result when 'doubt' then coalesce(p.in_doubt_since, p_lease.started_at, v_now) else p.in_doubt_since end,
         due = case
             when u.result = 'release' then wxnotify_next_due(p.held, p.send_at, p.expire_at)
+            when u.result = 'doubt' and wxnotify_reads_back(p.kind, p.extra)
+                then least(v_now + make_interval(secs => least(p_doubt_window_secs, 5) * (1 + random() / 4)), p.expire_at)
             when u.result = 'doubt' and p.on_doubt = 'retry'
                 then least(v_now + make_interval(secs => p_doubt_window_secs * (1 + random() / 4)), p.expire_at)
             when u.result = 'doubt'
@@ -616,7 +638,9 @@ begin
         set in_doubt_since = coalesce(p.in_doubt_since, v_lease.started_at), attempts = p.attempts + 1, rescues = p.rescues + 1,
             waiting_for = 'doubt', last_lease = v_lease.lease_id, last_errcode = null,
             last_errmsg = 'the worker vanished after it began to send', last_attempt_at = clock_timestamp(),
-            due = least(case when p.on_doubt = 'retry'
+            due = least(case when wxnotify_reads_back(p.kind, p.extra)
+                    then clock_timestamp() + make_interval(secs => least(p_doubt_window_secs, 5) * (1 + random() / 4))
+                when p.on_doubt = 'retry'
                     then clock_timestamp() + make_interval(secs => p_doubt_window_secs * (1 + random() / 4))
                     else coalesce(p.in_doubt_since, v_lease.started_at) + make_interval(secs => p_doubt_age_secs) end, p.expire_at)
         where p.id = any (v_ids);
@@ -783,13 +807,14 @@ begin
     -- is locked, unless somebody changed it meanwhile; the app lock keeps leases away.
     with front as materialized (
         select p.id, p.due, p.openid, p.template_id, p.kind, p.expire_at, p.in_doubt_since, p.on_doubt, p.attempts, p.attempts_max,
-               hashtext(p.openid) as user_key
+               p.in_doubt_since is not null and wxnotify_reads_back(p.kind, p.extra) as reads_back, hashtext(p.openid) as user_key
         from pending_notifications p
         where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and p.id not in (select unnest(v_live))
         order by p.due, p.id limit p_rows),
     judged as materialized (
         select front.*,
             case when expire_at <= v_now then case when in_doubt_since is null then 'expired' else 'unresolved' end
+                 when reads_back then null
                  when in_doubt_since is not null and (on_doubt <> 'retry' or attempts >= attempts_max) then 'unresolved'
                  when attempts >= attempts_max then 'dead' end as final,
             row_number() over (partition by user_key order by due, id) as turn,
@@ -866,11 +891,10 @@ end $$;
 create function wxnotify_take_rate(p_appid text, p_want int, p_workers int) returns integer
 language plpgsql volatile set search_path from current set enable_seqscan = off as $$
 declare
-    v_rate    real;
+    v_rate    real := wxnotify_app_rate(p_appid);
     v_tokens  real;
     v_granted int;
 begin
-    select a.rate_per_second into v_rate from wechat_apps a where a.appid = p_appid;
     if v_rate is null then
         return p_want;
     end if;
@@ -917,6 +941,7 @@ comment on function wxnotify_wake_pairs is 'Makes rows due again that waited for
 comment on function wxnotify_finish is 'The one way out: moves rows the caller has locked to the history.';
 comment on function wxnotify_unowned_events is 'WeChat''s events about a pair whose msgid belongs to no settled row.';
 comment on function wxnotify_lose_keys is 'Parks rows that lost a dedup key, or ends them as duplicates.';
+comment on function wxnotify_reads_back is 'Whether WeChat can be asked if a send of the row arrived.';
 comment on function wxnotify_lease_locked is 'Leases due rows; the caller holds the app lock.';
 comment on function wxnotify_lease is 'Leases due rows of one mini-program and lane.';
 comment on function wxnotify_lease_many is 'Leases due rows of several mini-programs and lanes.';

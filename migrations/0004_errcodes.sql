@@ -46,7 +46,7 @@ comment on table wechat_errcodes is 'What the worker does with each errcode of W
 comment on column wechat_errcodes.errcode is 'WeChat''s errcode.';
 comment on column wechat_errcodes.disposition is 'sent; retry (backoff, counts an attempt); refresh_token (once, then as pause_app); pause_app, pause_template, pause_user (the row waits, no attempt counted); dead.';
 comment on column wechat_errcodes.credit is 'What became of the user''s credit when a row dies of it: kept, gone or unknown.';
-comment on column wechat_errcodes.pause_secs is 'Length of the pause; after it one row is tried, and the pause repeats if that fails the same way.';
+comment on column wechat_errcodes.pause_secs is 'Length of the pause; after it one row is tried, and the pause repeats if that fails the same way. For retry: the least wait.';
 comment on column wechat_errcodes.pause_until is 'End of the pause by rule: operator, china_midnight (00:00 UTC+8, when daily quotas begin anew) or next_minute.';
 comment on column wechat_errcodes.retries_max is 'Retries after which a row dies of this code even if attempts are left; null: attempts_max alone counts.';
 comment on column wechat_errcodes.escalate_to is 'What this code in numbers stops: app or template; null: nothing but its own row.';
@@ -122,7 +122,7 @@ insert into wechat_errcodes (errcode, disposition, credit, pause_secs, pause_unt
 (40249,   'dead',           'kept',    null,  null,             null, '营销内容被拒绝', 'marketing content is refused', 'Change the text and insert a corrected copy.', 'SDKs'),
 (40250,   'dead',           'kept',    null,  null,             null, '内容不符合要求（如为空）', 'the content is not proper, for example empty', 'Change the text and insert a corrected copy.', 'SDKs'),
 (40252,   'pause_template', 'unknown', 3600,  null,             null, '内容正在平台审核', 'the content is under review', 'Wait: it is tried again every hour.', 'SDKs'),
-(40032,   'dead',           'kept',    null,  null,             null, '不合法的 openid 列表大小', 'invalid size of the list of openids', 'Belongs to device messages: check the kind of the template.', 'developer community'),
+(40032,   'dead',           'kept',    null,  null,             null, '不合法的 openid 列表大小', 'invalid size of the list of openids', 'Report it as a fault of this program: a device message goes to one receiver.', 'developer community'),
 (40038,   'dead',           'kept',    null,  null,             null, '不合法的请求格式', 'malformed request', 'Report it as a fault of this program, with the row''s data.', 'official docs and SDKs'),
 (9800001, 'dead',           'kept',    null,  null,             null, '设备 sn 过长', 'the device''s sn is longer than 128 bytes', 'Correct the row''s extra and insert a corrected copy.', 'official docs'),
 (9800002, 'dead',           'kept',    null,  null,             null, '设备 sn 含非法字符', 'the device''s sn holds illegal characters', 'Correct the row''s extra and insert a corrected copy.', 'official docs'),
@@ -137,13 +137,40 @@ insert into wechat_errcodes (errcode, disposition, credit, pause_until, escalate
 (43107, 'pause_template', 'unknown', 'operator', 'app',      'templates',         2,  null, null, 3600, null, '订阅消息能力被封禁', 'the ability to send is banned, for the account or the template', 'The account was punished: look at the notices at mp.weixin.qq.com, then resume the template.', 'official docs and SDKs'),
 (47003, 'dead',           'kept',    null,       'template', 'calls',             10, 50,   20,   null, 1800, '模板参数不准确：字段为空或不满足规则', 'a field is empty or breaks its rule; the errmsg names it', 'Correct that field and insert a corrected copy. If a template fails in numbers, it was changed: compare its fields.', 'official docs and SDKs');
 
+-- Login codes (jscode2session). Nothing was sent: a one-time credit is kept, but the row never learns its receiver.
+insert into wechat_errcodes (errcode, disposition, credit, pause_secs, pause_until, retries_max, meaning_zh, meaning_en, advice, source) values
+(40029,   'dead',           'kept',    null,  null,             null, '登录 code 无效或已过期', 'the login code is invalid or expired', 'Have the page call wx.login again and insert a new row at once: a code lives for 5 minutes.', 'official docs and SDKs'),
+(40163,   'dead',           'kept',    null,  null,             null, '登录 code 已被使用', 'the login code was used before', 'A code works once: if your own server exchanges it too, give the row the openid instead.', 'developer community and SDKs'),
+(40226,   'dead',           'kept',    null,  null,             null, '高风险用户，登录被拦截', 'the login of a high-risk user is blocked', 'WeChat blocks this user; nothing to do.', 'official docs and SDKs'),
+(41008,   'dead',           'kept',    null,  null,             null, '缺少 code 参数', 'the login code is missing', 'Check what the page reports as login_code.', 'official docs'),
+-- Service cards
+(85431,   'retry',          'kept',    null,  null,             null, '服务卡片：系统繁忙', 'service card: WeChat is busy', 'Nothing to do unless it lasts.', 'official docs'),
+(85433,   'dead',           'kept',    null,  null,             null, '服务卡片：check_json 有误', 'service card: check_json is bad', 'Correct the row''s extra.check_json and insert a corrected copy.', 'official docs'),
+(85434,   'pause_template', 'kept',    null,  'operator',       null, '服务卡片：notify_type 有误', 'service card: bad notify_type', 'Check the card at mp.weixin.qq.com and the row''s template_id (its notify_type), then resume it.', 'official docs'),
+(85461,   'pause_template', 'kept',    null,  'operator',       null, '服务卡片：该卡片未开通', 'service card: this card is not admitted', 'Apply for the card at mp.weixin.qq.com, then resume it.', 'official docs'),
+(85462,   'pause_template', 'kept',    null,  'operator',       null, '服务卡片：小程序未开通', 'service card: the mini-program is not admitted', 'Apply for service cards at mp.weixin.qq.com, then resume the card.', 'official docs'),
+(85435,   'dead',           'kept',    null,  null,             null, '服务卡片：content_json 有误', 'service card: content_json is bad', 'Correct the row''s data and insert a corrected copy.', 'official docs'),
+(85440,   'dead',           'kept',    null,  null,             null, '服务卡片：content_json 缺少字段', 'service card: content_json lacks a field', 'Add the fields this state needs and insert a corrected copy.', 'official docs'),
+(85441,   'dead',           'kept',    null,  null,             null, '服务卡片：content_json 字段格式有误', 'service card: a field of content_json has a wrong form', 'Correct the row''s data and insert a corrected copy.', 'official docs'),
+(85443,   'dead',           'kept',    null,  null,             null, '服务卡片：content_json 不是 UTF-8', 'service card: content_json is not UTF-8', 'Report it as a fault of this program, with the row''s data.', 'official docs'),
+(85436,   'dead',           'kept',    null,  null,             null, '服务卡片：code 已被封禁', 'service card: the code is blocked', 'Nothing more can be sent for this payment or tap.', 'official docs'),
+(85437,   'retry',          'kept',    60,    null,             5,    '服务卡片：code 不存在', 'service card: the code does not exist', 'A fresh payment takes a minute to be known. If it lasts, notify_code must be WeChat Pay''s transaction id, not the merchant''s order number.', 'official docs and developer community'),
+(85438,   'dead',           'kept',    null,  null,             null, '服务卡片：code 已过期（或 check_json 与支付不符）', 'service card: the code has expired, or check_json does not match the payment', 'Compare pay_amount and pay_time of extra.check_json with the payment first.', 'official docs and developer community'),
+(85439,   'dead',           'kept',    null,  null,             null, '服务卡片：不允许的状态', 'service card: this state may not follow the card''s present one', 'The card''s state was read back and is an earlier one: check the order of the states.', 'official docs'),
+(85442,   'dead',           'kept',    null,  null,             null, '服务卡片：内容未通过审核', 'service card: the content failed its audit', 'Change the text and insert a corrected copy.', 'official docs'),
+(85448,   'sent',           'kept',    null,  null,             null, '服务卡片：该状态已推送', 'service card: this state was pushed before', 'Nothing to do.', 'official docs'),
+(85449,   'pause_user',     'kept',    2,     null,             null, '服务卡片：code 正在更新', 'service card: the code is locked by another update', 'Nothing to do unless another system updates the same cards.', 'official docs'),
+(85444,   'dead',           'kept',    null,  null,             null, '服务卡片：ext_json 的 pay_info 校验失败', 'service card: pay_info of ext_json is refused', 'Correct the row''s extra.ext_json and insert a corrected copy.', 'official docs'),
+(85445,   'dead',           'kept',    null,  null,             null, '服务卡片：ext_json 的 store_info 校验失败', 'service card: store_info of ext_json is refused', 'Correct the row''s extra.ext_json and insert a corrected copy.', 'official docs'),
+(85446,   'dead',           'kept',    null,  null,             null, '服务卡片：ext_json 的 shipping_list 校验失败', 'service card: shipping_list of ext_json is refused', 'Correct the row''s extra.ext_json and insert a corrected copy.', 'official docs'),
+(85447,   'dead',           'kept',    null,  null,             null, '服务卡片：ext_json 的 product_list 校验失败', 'service card: product_list of ext_json is refused', 'Correct the row''s extra.ext_json and insert a corrected copy.', 'official docs'),
+(85470,   'dead',           'kept',    null,  null,             null, '服务卡片：ext_json 无效', 'service card: ext_json is invalid', 'Correct the row''s extra.ext_json and insert a corrected copy.', 'official docs'),
+(85471,   'dead',           'kept',    null,  null,             null, '服务卡片：ext_json 不是 UTF-8', 'service card: ext_json is not UTF-8', 'Report it as a fault of this program, with the row''s extra.', 'official docs');
+
 -- Codes of other APIs that look as if they belonged here: handled as if they were not listed, but with their meaning.
 insert into wechat_errcodes (errcode, disposition, retries_max, escalate_to, escalate_counted, escalate_count, escalate_percent, escalate_secs, escalate_pause_secs, meaning_zh, meaning_en, advice, source)
 select code, 'retry', 3, 'app', 'calls', 5, 20, 300, 600, zh, en, 'Not expected from this API: check that the API address is WeChat''s.', 'official docs and SDKs'
 from (values
-    (40029,   '不合法或已过期的 code', 'invalid login code'),
-    (40163,   'code 已被使用', 'login code used before'),
-    (40226,   '高风险用户被拦截', 'login of a high-risk user blocked'),
     (45157,   '标签名非法', 'illegal name of a tag'),
     (85017,   '没有新增域名', 'no new server domain'),
     (9410000, '直播间列表为空', 'no live rooms'),
@@ -197,7 +224,11 @@ begin
      where appid = p_appid
        and (not probing or paused_until is null or v_earliest > paused_until + interval '1 second'
             or (v_earliest = 'infinity' and paused_until < 'infinity'));
-    return found or exists (select from wechat_apps where appid = p_appid);
+    if not found then
+        return exists (select from wechat_apps where appid = p_appid);
+    end if;
+    perform wxnotify_heed_errcode(p_appid, p_errcode);
+    return true;
 end $$;
 comment on function wxnotify_pause_app(text, double precision, text, text, bigint) is 'Pauses a mini-program for seconds or until a rule''s time, never shortening a pause; afterwards one row is tried first. False: it is not registered.';
 
@@ -219,6 +250,7 @@ begin
        set paused_until  = greatest(template.paused_until, excluded.paused_until),
            pause_reason  = excluded.pause_reason,
            pause_errcode = excluded.pause_errcode;
+    perform wxnotify_heed_errcode(p_appid, p_errcode);
 end $$;
 comment on function wxnotify_pause_template(text, text, double precision, text, text, bigint) is 'Pauses one template for seconds or until a rule''s time, never shortening a pause.';
 

@@ -97,8 +97,8 @@ from (
            p.expire_at, p.attempts, p.attempts_max, p.last_errcode as errcode, p.last_errmsg as errmsg, null::bigint as msgid,
            p.in_doubt_since, false as may_be_doubled, null::text as credit, null::bigint as duplicate_of, null::text as worker,
            null::text as settled_by, p.on_doubt, p.producer, p.last_attempt_at, p.created_at, null::timestamptz as finished_at,
-           p.held, p.due, p.waiting_for, p.last_lease,
-           null::timestamptz as receipt_at, null::bigint as receipt_code, null::text as receipt_status,
+           p.held, p.due, p.waiting_for, p.last_lease, p.extra,
+           null::timestamptz as receipt_at, null::bigint as receipt_code, null::text as receipt_status, p.login_at, p.login_until,
            p.id in (select unnest(l.ids) from notification_leases l where l.started_at is not null)
            and (p.last_lease is null or (p.id, p.last_lease) not in (
                 select x.id, l.lease_id from notification_leases l cross join lateral unnest(l.ids) x (id)
@@ -194,8 +194,9 @@ from (
 
     union all
     select 'in_doubt',
-           case r.on_doubt when 'hold' then 'a send may have arrived; waits for evidence or an operator'
-                           else 'a send may have arrived; sent again when no evidence comes' end,
+           case when r.kind = 'service_card' and not coalesce(r.extra ? 'ext_json', false) then 'a send may have arrived; WeChat is asked for the card''s state'
+                else case r.on_doubt when 'hold' then 'a send may have arrived; waits for evidence or an operator'
+                           else 'a send may have arrived; sent again when no evidence comes' end end,
            nullif(r.due, 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
@@ -207,7 +208,7 @@ from (
     union all
     -- paused, 1: the app is unknown or paused
     select 'paused', case when a.appid is null then 'unknown app' else 'app paused: ' || coalesce(a.pause_reason, 'no reason given') end,
-           nullif(least(r.expire_at, case when a.appid is null then 'infinity' else greatest(r.due, a.paused_until, t.paused_until) end), 'infinity'),
+           nullif(least(r.expire_at, r.login_until, case when a.appid is null then 'infinity' else greatest(r.due, a.paused_until, t.paused_until) end), 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -224,7 +225,7 @@ from (
     union all
     -- paused, 2: the template is paused. No index leads with the template: this reads the rows of its app.
     select 'paused', 'template paused: ' || coalesce(t.pause_reason, 'no reason given'),
-           nullif(least(r.expire_at, greatest(r.due, t.paused_until)), 'infinity'),
+           nullif(least(r.expire_at, greatest(nullif(r.due, 'infinity'), t.paused_until)), 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -273,13 +274,14 @@ from (
     where r.waiting_for = 'retry' and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
-    select 'scheduled', 'not before send_at', r.due,
+    select 'scheduled', case when r.waiting_for = 'login' then 'not before send_at; its login code is exchanged for the openid' else 'not before send_at' end,
+           case when r.waiting_for = 'login' then least(r.expire_at, r.send_at) else r.due end,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
            r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
-    where r.waiting_for is null and r.due > statement_timestamp()
+    where (r.waiting_for is null and r.due > statement_timestamp() or r.waiting_for = 'login' and r.send_at > statement_timestamp())
       and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
@@ -288,19 +290,21 @@ from (
            case r.waiting_for
                 when 'user' then 'an earlier message to this user is being sent'
                 when 'pair' then 'an earlier message to this user from this template is in doubt'
+                when 'login' then 'its login code is exchanged for the openid'
                 when 'duplicate' then coalesce(
                     'waits for notification '
                     || (select k.id from notification_keys k where k.appid = r.appid and k.dedup_key = r.dedup_key)
                     || ' with the same dedup_key', 'its dedup_key is free again: takes its turn')
                 else case when r.expire_at <= statement_timestamp() then 'expire_at has passed: about to end expired'
                           else 'waits for a worker' end end,
-           r.due,
+           coalesce(r.login_at, r.due),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
            r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
-    where (r.waiting_for in ('user', 'pair', 'duplicate') or (r.waiting_for in ('app', 'template') and r.due <= statement_timestamp()))
+    where (r.waiting_for in ('user', 'pair', 'duplicate') or (r.waiting_for in ('app', 'template') and r.due <= statement_timestamp())
+           or (r.waiting_for = 'login' and coalesce(r.send_at <= statement_timestamp(), true)))
       and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
@@ -321,13 +325,16 @@ from (
     where l.front <= statement_timestamp() and not l.app_is_paused
 
     union all
-    select 'sent', case when r.receipt_code <> 0
+    select 'sent', case when r.kind = 'service_card' and r.receipt_at is not null
+                      then 'accepted by WeChat, whose event then said that the push failed: ' || coalesce(r.receipt_status, r.receipt_code::text, 'no reason given')
+                 when r.receipt_code <> 0
                       then 'accepted by WeChat, whose sent event then reported a failure: ' || coalesce(r.receipt_status, r.receipt_code::text)
                  when r.may_be_doubled and r.settled_by = 'reply'
                       then 'accepted by WeChat; an earlier send was in doubt, so it may have arrived twice'
                  when r.may_be_doubled then 'it arrived; more than one send was in doubt, so it may have arrived twice'
                  when r.settled_by = 'event' then 'WeChat''s sent event ended a doubt'
                  when r.settled_by = 'operator' then 'an operator confirmed that it was sent'
+                 when r.settled_by = 'read_back' then 'WeChat shows the card in this state or a later one'
                  else 'accepted by WeChat' end, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
@@ -405,7 +412,7 @@ comment on column notifications.reason is 'Why it waits, or how it ended, in a s
 comment on column notifications.next_at is 'When something next happens to it; null: nothing by itself (final, or an operator must act).';
 comment on column notifications.openid is 'The receiver.';
 comment on column notifications.template_id is 'WeChat''s private template id.';
-comment on column notifications.kind is 'one_time or long_term.';
+comment on column notifications.kind is 'one_time, long_term, device or service_card.';
 comment on column notifications.page is 'Page that the card opens.';
 comment on column notifications.data is 'The fields of the message.';
 comment on column notifications.lane is '0 urgent, 1 normal, 2 bulk.';
@@ -423,20 +430,20 @@ comment on column notifications.may_be_doubled is 'True: sent after an earlier s
 comment on column notifications.credit is 'For dead rows, what became of the user''s credit: kept, gone or unknown.';
 comment on column notifications.duplicate_of is 'For duplicate: the id that was sent instead.';
 comment on column notifications.worker is 'Worker name and epoch that sends it or ended it.';
-comment on column notifications.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer or worker.';
+comment on column notifications.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer, worker or read_back (WeChat shows the state of the service card).';
 comment on column notifications.on_doubt is 'What a doubt leads to: retry or hold.';
 comment on column notifications.producer is 'The database user that inserted or armed it.';
 comment on column notifications.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications.created_at is 'When it was inserted.';
 comment on column notifications.finished_at is 'When it became final; null before.';
-comment on column notifications.receipt_at is 'When WeChat''s sent event said what became of the message; null: it did not (yet).';
+comment on column notifications.receipt_at is 'When WeChat''s event said what became of the message; null: it did not (yet).';
 comment on column notifications.receipt_code is 'Its ErrorCode: 0 is delivered.';
 comment on column notifications.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
 comment on column notifications_pending.id is 'Kept for life.';
 comment on column notifications_pending.appid is 'The mini-program.';
 comment on column notifications_pending.openid is 'The receiver.';
 comment on column notifications_pending.template_id is 'WeChat''s private template id.';
-comment on column notifications_pending.kind is 'one_time or long_term.';
+comment on column notifications_pending.kind is 'one_time, long_term, device or service_card.';
 comment on column notifications_pending.page is 'Page that the card opens.';
 comment on column notifications_pending.data is 'The fields of the message.';
 comment on column notifications_pending.lane is '0 urgent, 1 normal, 2 bulk.';
@@ -454,19 +461,22 @@ comment on column notifications_pending.may_be_doubled is 'True: sent after an e
 comment on column notifications_pending.credit is 'For dead rows, what became of the user''s credit: kept, gone or unknown.';
 comment on column notifications_pending.duplicate_of is 'For duplicate: the id that was sent instead.';
 comment on column notifications_pending.worker is 'Worker name and epoch that sends it or ended it.';
-comment on column notifications_pending.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer or worker.';
+comment on column notifications_pending.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer, worker or read_back (WeChat shows the state of the service card).';
 comment on column notifications_pending.on_doubt is 'What a doubt leads to: retry or hold.';
 comment on column notifications_pending.producer is 'The database user that inserted or armed it.';
 comment on column notifications_pending.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications_pending.created_at is 'When it was inserted.';
 comment on column notifications_pending.finished_at is 'When it became final; null before.';
-comment on column notifications_pending.receipt_at is 'When WeChat''s sent event said what became of the message; null: it did not (yet).';
+comment on column notifications_pending.receipt_at is 'When WeChat''s event said what became of the message; null: it did not (yet).';
 comment on column notifications_pending.receipt_code is 'Its ErrorCode: 0 is delivered.';
 comment on column notifications_pending.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
 comment on column notifications_pending.held is 'True: a credit not armed.';
 comment on column notifications_pending.due is 'The next moment something must happen.';
 comment on column notifications_pending.waiting_for is 'Why it is not sent now.';
 comment on column notifications_pending.last_lease is 'The lease that settled it last without ending it.';
+comment on column notifications_pending.extra is 'What only one kind of message needs.';
+comment on column notifications_pending.login_at is 'When its login code is exchanged next.';
+comment on column notifications_pending.login_until is 'When its login code has expired.';
 comment on column notifications_pending.app_is_paused is 'Its app is unknown or paused.';
 comment on column notifications_pending.template_is_paused is 'Its template is paused.';
 comment on column notifications_pending.is_parked is 'It waits out a delay it was given during a pause.';
@@ -477,7 +487,7 @@ comment on column notifications_final.id is 'Kept for life.';
 comment on column notifications_final.appid is 'The mini-program.';
 comment on column notifications_final.openid is 'The receiver.';
 comment on column notifications_final.template_id is 'WeChat''s private template id.';
-comment on column notifications_final.kind is 'one_time or long_term.';
+comment on column notifications_final.kind is 'one_time, long_term, device or service_card.';
 comment on column notifications_final.page is 'Page that the card opens.';
 comment on column notifications_final.data is 'The fields of the message.';
 comment on column notifications_final.lane is '0 urgent, 1 normal, 2 bulk.';
@@ -495,13 +505,13 @@ comment on column notifications_final.may_be_doubled is 'True: sent after an ear
 comment on column notifications_final.credit is 'For dead rows, what became of the user''s credit: kept, gone or unknown.';
 comment on column notifications_final.duplicate_of is 'For duplicate: the id that was sent instead.';
 comment on column notifications_final.worker is 'Worker name and epoch that sends it or ended it.';
-comment on column notifications_final.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer or worker.';
+comment on column notifications_final.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer, worker or read_back (WeChat shows the state of the service card).';
 comment on column notifications_final.on_doubt is 'What a doubt leads to: retry or hold.';
 comment on column notifications_final.producer is 'The database user that inserted or armed it.';
 comment on column notifications_final.last_attempt_at is 'When the last attempt was settled.';
 comment on column notifications_final.created_at is 'When it was inserted.';
 comment on column notifications_final.finished_at is 'When it became final; null before.';
-comment on column notifications_final.receipt_at is 'When WeChat''s sent event said what became of the message; null: it did not (yet).';
+comment on column notifications_final.receipt_at is 'When WeChat''s event said what became of the message; null: it did not (yet).';
 comment on column notifications_final.receipt_code is 'Its ErrorCode: 0 is delivered.';
 comment on column notifications_final.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
 comment on column notifications_final.held is 'True: a credit not armed.';
@@ -558,8 +568,9 @@ begin
                      || coalesce(' Unused, it ends expired at ' || v_next || '.', '');
         what_next_zh := '用 arm(appid, openid, template_id, data) 激活，或将 held 置为 false。' || coalesce('未使用则于 ' || v_next || ' 过期。', '');
     when 'scheduled' then
-        sentence := format('Scheduled: not to be sent before %s.', to_char(n.send_at, v_form));
-        sentence_zh := format('已排期：%s 之前不发送。', to_char(n.send_at, v_form));
+        sentence := format('Scheduled: not to be sent before %s.%s', to_char(n.send_at, v_form),
+            case when n.openid is null then ' Its login code is exchanged for the openid before.' else '' end);
+        sentence_zh := format('已排期：%s 之前不发送。%s', to_char(n.send_at, v_form), case when n.openid is null then '此前先用登录 code 换取 openid。' else '' end);
         what_next := case when n.next_at = n.expire_at then format('It ends expired at %s, before its send_at.', v_next)
                           else format('A worker sends it at %s.', v_next) end;
         what_next_zh := case when n.next_at = n.expire_at then format('expire_at 早于 send_at，将于 %s 过期。', v_next)
@@ -567,7 +578,8 @@ begin
     when 'due' then
         sentence := format('Due since %s: %s.', v_next, n.reason);
         sentence_zh := format('自 %s 起待发送：%s。', v_next,
-            case when n.reason like '%in doubt' then '同一用户同一模板的上一条消息结果未知'
+            case when n.reason like 'its login code%' then '正在用登录 code 换取 openid'
+                 when n.reason like '%in doubt' then '同一用户同一模板的上一条消息结果未知'
                  when n.reason like 'an earlier%' then '同一用户的上一条消息正在发送'
                  when n.reason like 'waits for notification%' then '等待同一 dedup_key 的另一条通知'
                  when n.reason like 'expire_at%' then '已过 expire_at，即将过期'
@@ -578,6 +590,9 @@ begin
         if not exists (select 1 from notification_workers_live w where n.appid = any (w.appids) or w.appids = '{}') then
             what_next := 'No live worker serves this app: start one with `wxnotify run` and the app''s secret in WXNOTIFY_APPSECRET_' || n.appid || '.';
             what_next_zh := '没有存活的 worker 服务该小程序：请配置 WXNOTIFY_APPSECRET_' || n.appid || ' 并运行 `wxnotify run`。';
+        elsif n.openid is null then
+            what_next := 'A worker exchanges the code at once; it is dead-lettered if that does not succeed while the code lives, 5 minutes.';
+            what_next_zh := '由 worker 立即换取；若在 code 的 5 分钟有效期内未成功则进入死信。';
         elsif v_app.probing then
             what_next := 'Its app is being probed with one row after a pause; when that one succeeds the others follow.';
             what_next_zh := '该小程序暂停后正在用一条消息试探，成功后其余消息继续发送。';
@@ -600,7 +615,10 @@ begin
     when 'in_doubt' then
         sentence := format('In doubt: a send begun at %s may have reached the user, and its reply was lost.', to_char(n.in_doubt_since, v_form));
         sentence_zh := format('结果未知：%s 开始的发送可能已送达用户，但回复丢失。', to_char(n.in_doubt_since, v_form));
-        if n.on_doubt = 'hold' then
+        if n.kind = 'service_card' and n.reason like '%WeChat is asked%' then
+            what_next := format('WeChat is asked for the card''s state at %s: if it is there the row ends sent, else it is sent again.', v_next);
+            what_next_zh := format('%s 向微信查询卡片状态：状态已存在则记为已发送，否则重新发送。', v_next);
+        elsif n.on_doubt = 'hold' then
             what_next := 'It is not sent again by itself. If you know better: confirm_sent(id), confirm_not_sent(id) or retry_anyway(id).'
                          || coalesce(' Else it ends unresolved at ' || v_next || '.', '');
             what_next_zh := '不会自动重发。如已知结果：confirm_sent(id)、confirm_not_sent(id) 或 retry_anyway(id)。'
@@ -618,6 +636,8 @@ begin
         where r.appid = n.appid and r.openid = n.openid and r.template_id = n.template_id and n.reason like 'the user refused%';
         sentence_zh := case when v_app.appid is null then format('已暂停：小程序 %s 未登记。', n.appid)
                             when v_app.paused_until > statement_timestamp() then '已暂停：小程序暂停发送（' || coalesce(v_app.pause_reason, '未说明原因') || '）。'
+                            when v_template.paused_until > statement_timestamp() and v_template.removed_at is not null and v_template.pause_errcode = 40037
+                                then '已暂停：微信的模板列表中已没有该模板。'
                             when v_template.paused_until > statement_timestamp() then '已暂停：模板暂停发送（' || coalesce(v_template.pause_reason, '未说明原因') || '）。'
                             when n.reason like 'the user refused%' then format('已暂停：用户已拒绝该模板%s。', case v_refused.said_by
                                 when 'popup' then format('（%s 在弹窗中拒绝）', to_char(v_refused.refused_at, v_form))
@@ -633,6 +653,9 @@ begin
         elsif v_app.paused_until = 'infinity' then
             what_next := format('It waits for an operator: mend the cause, then `wxnotify app resume %s`.', n.appid);
             what_next_zh := format('等待运维处理：排除原因后执行 `wxnotify app resume %s`。', n.appid);
+        elsif v_template.paused_until = 'infinity' and v_template.removed_at is not null and v_template.pause_errcode = 40037 then
+            what_next := 'It goes on by itself if WeChat lists the template again (`wxnotify template sync`). A template that was added anew has another id, and this credit is not good for it: collect a new one, then cancel this row.';
+            what_next_zh := '若微信重新列出该模板则自动恢复（`wxnotify template sync`）。重新添加的模板 ID 不同，此订阅次数不能用于新 ID：请重新获取授权后取消本条。';
         elsif v_template.paused_until = 'infinity' then
             what_next := format('It waits for an operator: mend the cause, then `wxnotify template resume %s %s`.', n.appid, n.template_id);
             what_next_zh := format('等待运维处理：排除原因后执行 `wxnotify template resume %s %s`。', n.appid, n.template_id);
@@ -650,8 +673,14 @@ begin
             case when n.may_be_doubled and n.settled_by = 'reply' then '；此前一次发送结果未知，用户可能收到两次'
                  when n.may_be_doubled then '；不止一次发送结果未知，用户可能收到两次'
                  when n.settled_by = 'event' then '，由微信的送达事件确认'
-                 when n.settled_by = 'operator' then '，由运维人员确认' else '，微信已接受' end);
-        if n.receipt_code = 0 then
+                 when n.settled_by = 'operator' then '，由运维人员确认'
+                 when n.settled_by = 'read_back' then '，微信上的卡片已处于该状态或之后的状态' else '，微信已接受' end);
+        if n.kind = 'service_card' and n.receipt_at is not null then
+            v_receipt := coalesce(n.receipt_status, n.receipt_code::text, 'unknown');
+            sentence_zh := sentence_zh || format('微信 %s 的事件报告推送失败：%s。', to_char(n.receipt_at, v_form), v_receipt);
+            what_next := 'It is not sent again by itself: mend the cause, then insert the state anew.';
+            what_next_zh := '不会自动重发：排除原因后重新插入该状态。';
+        elsif n.receipt_code = 0 then
             sentence := sentence || format(' WeChat''s sent event of %s confirmed it.', to_char(n.receipt_at, v_form));
             sentence_zh := sentence_zh || format('微信 %s 的回执确认已送达。', to_char(n.receipt_at, v_form));
         elsif n.receipt_at is not null then
@@ -673,14 +702,20 @@ begin
             case n.settled_by when 'late_reply' then ', by a reply that came late' else '' end, coalesce(v_doing, 'attempts used up'));
         sentence_zh := format('已于 %s 进入死信，共尝试 %s 次%s：%s。', to_char(n.finished_at, v_form), n.attempts,
             case n.settled_by when 'late_reply' then '（迟到的回复）' else '' end, coalesce(v_doing_zh, '尝试次数用尽'));
-        if n.errcode = 43101 then
+        if n.errcode = 43101 and n.kind in ('one_time', 'long_term') then
             select w.* into v_which from wxnotify_which_43101(n.id) w;
             sentence := sentence || format(' Which 43101: %s, %s. %s', replace(v_which.which, '_', ' '), v_which.certainty, v_which.evidence);
             sentence_zh := sentence_zh || format('属于哪种 43101：%s（%s）。%s',
                 case v_which.which when 'never_accepted' then '从未授权' when 'refused' then '用户已拒绝' when 'used_up' then '次数已用完' else '次数被其他系统用掉' end,
                 case v_which.certainty when 'certain' then '确定' when 'likely' then '很可能' else '可能' end, v_which.evidence_zh);
         end if;
-        if v_new_id is null then
+        if v_new_id is null and n.openid is null then
+            what_next := 'Its receiver never became known: have the page call wx.login again and insert a new row with the fresh code.';
+            what_next_zh := '始终未得到接收人：请页面重新调用 wx.login，并用新的 code 插入新行。';
+        elsif v_new_id is null and n.kind in ('device', 'service_card') then
+            what_next := 'Mend the cause, then insert a corrected row or `wxnotify redrive --id ' || n.id || '`.';
+            what_next_zh := '排除原因后插入修正的行，或执行 `wxnotify redrive --id ' || n.id || '`。';
+        elsif v_new_id is null then
             what_next := case n.credit
                 when 'gone' then 'The user''s credit is gone: collect a new one in the mini-program; a redrive would meet 43101.'
                 when 'kept' then 'WeChat most likely still holds the credit: mend the cause, then insert a corrected row or `wxnotify redrive --id ' || n.id || '`.'
@@ -691,9 +726,9 @@ begin
                 else '订阅次数是否仍在未知：排除原因后可执行 `wxnotify redrive --id ' || n.id || '`。' end;
         end if;
     when 'expired' then
-        sentence := format('Expired: not sent before %s. The credit was not spent.', to_char(n.expire_at, v_form));
-        sentence_zh := format('已过期：%s 之前未能发送，订阅次数未消耗。', to_char(n.expire_at, v_form));
-        if v_new_id is null then
+        sentence := format('Expired: not sent before %s.%s', to_char(n.expire_at, v_form), case n.kind when 'one_time' then ' The credit was not spent.' else '' end);
+        sentence_zh := format('已过期：%s 之前未能发送%s。', to_char(n.expire_at, v_form), case n.kind when 'one_time' then '，订阅次数未消耗' else '' end);
+        if v_new_id is null and n.openid is not null then
             what_next := 'If it still matters: `wxnotify redrive --id ' || n.id || '` sends it without the old expire_at.';
             what_next_zh := '如仍需发送：`wxnotify redrive --id ' || n.id || '`（不再沿用旧的 expire_at）。';
         end if;
@@ -777,7 +812,7 @@ language sql stable security definer set search_path from current set jit = off 
                     when f.in_doubt_since is not null then 'in_doubt'
                     when f.is_paused then 'paused'
                     when f.waiting_for = 'retry' then 'retrying'
-                    when f.waiting_for is null and f.due > statement_timestamp() then 'scheduled'
+                    when f.waiting_for is null and f.due > statement_timestamp() or f.waiting_for = 'login' and f.send_at > statement_timestamp() then 'scheduled'
                     else 'due' end as status
         from (select r.*, row_number() over () as place
               from (select * from notifications_pending q where q.appid = l.appid and q.lane = l.lane order by q.due, q.id limit 10000) r) f
@@ -853,7 +888,8 @@ create view notification_doubts as
 select p.id, p.appid, p.openid, p.template_id, p.business_ref, p.in_doubt_since, statement_timestamp() - p.in_doubt_since as age,
        p.on_doubt, p.attempts, p.attempts_max, nullif(p.due, 'infinity') as next_at,
        p.is_sending,
-       case when p.on_doubt = 'hold' then 'waits for evidence or an operator, then ends unresolved'
+       case when p.kind = 'service_card' and not coalesce(p.extra ? 'ext_json', false) then 'WeChat is asked for the card''s state: it ends sent, or is sent again'
+            when p.on_doubt = 'hold' then 'waits for evidence or an operator, then ends unresolved'
             when p.attempts >= p.attempts_max then 'waits for evidence, then ends unresolved: attempts used up'
             else 'waits for evidence, then is sent again' end as what_next,
        (select count(*) from wechat_events e where e.appid = p.appid and e.openid = p.openid and e.template_id = p.template_id

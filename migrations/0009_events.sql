@@ -38,7 +38,7 @@ comment on column wechat_events.dedup_hash is 'SHA-256 over what makes the event
 comment on column wechat_events.error_code is 'ErrorCode of a sent event: 0 is delivered.';
 comment on column wechat_events.error_status is 'ErrorStatus of a sent event: success, or what went wrong.';
 comment on column wechat_events.apply_at is 'When its row is looked for (again); null: it is applied, given up, or not applied to rows.';
-comment on column wechat_events.applied_at is 'When it was recorded as the receipt of its row; for what a user said, when it was first looked at.';
+comment on column wechat_events.applied_at is 'When it was recorded as the receipt of its row; for what a user said, when it was first looked at; of a punishment, when a worker''s log told of it.';
 comment on column wechat_events.answer is 'What the user said of the template: accept or reject; null for other events.';
 comment on column wechat_events.notification_id is 'For an accept: the notification that is the same tap; null: no row claims it (yet).';
 comment on column wechat_events.held_id is 'For an accept that no row claimed in time: the held row that was made of it.';
@@ -54,7 +54,9 @@ create function wxnotify_ingest_event(p_appid text, p_payload jsonb) returns int
 language plpgsql volatile security definer set search_path from current as $$
 declare
     v_event   text := p_payload ->> 'Event';
-    v_openid  text := coalesce(p_payload ->> 'FromUserName', p_payload ->> 'openid');
+    -- An event about a service card names its user apart from who sent it.
+    v_openid  text := case p_payload ->> 'Event' when 'notify_service_msg_send_result' then coalesce(p_payload ->> 'openid', p_payload ->> 'FromUserName')
+                           else coalesce(p_payload ->> 'FromUserName', p_payload ->> 'openid') end;
     v_created text := p_payload ->> 'CreateTime';
     v_wrapper text;
     v_list    jsonb;
@@ -72,7 +74,8 @@ begin
         raise exception 'the event is too large' using errcode = 'invalid_parameter_value';
     end if;
     if v_created is null and v_event = 'wxa_punish_event' then
-        v_created := floor(extract(epoch from clock_timestamp()))::text;
+        -- The same again when WeChat repeats it.
+        v_created := coalesce(substring(p_payload ->> 'punish_time' from '^[0-9]{9,10}$'), floor(extract(epoch from clock_timestamp()))::text);
     end if;
     if v_created is null or v_created !~ '^[0-9]{1,10}$' then
         raise exception 'CreateTime of an event must be Unix seconds' using errcode = 'invalid_parameter_value';
@@ -109,13 +112,15 @@ begin
                 from jsonb_each(case when v_list = '[{}]' then p_payload else x.entry end) f) as said
         from jsonb_array_elements(v_list) with ordinality x (entry, n))
     insert into wechat_events (appid, event, openid, template_id, msgid, occurred_at, payload, dedup_hash, error_code, error_status, answer, apply_at)
-    select p_appid, v_event, v_openid, entry ->> 'TemplateId', msgid, to_timestamp(v_created::float8),
+    select p_appid, v_event, v_openid, case v_event when 'notify_service_msg_send_result' then left(p_payload ->> 'notify_type', 128) else entry ->> 'TemplateId' end, msgid, to_timestamp(v_created::float8),
            case when v_list = '[{}]' then p_payload
                 else p_payload - 'List' - 'Encrypt' - coalesce(v_wrapper, '') || jsonb_build_object('List', entry) end,
            sha256(convert_to(jsonb_build_array(v_event, v_openid, v_created, said)::text, 'UTF8')),
-           case when entry ->> 'ErrorCode' ~ '^-?[0-9]{1,18}$' then (entry ->> 'ErrorCode')::bigint when entry ->> 'ErrorStatus' = 'success' then 0 end,
-           left(entry ->> 'ErrorStatus', 500), answer,
-           case when answer is not null or v_event = 'subscribe_msg_sent_event' and msgid is not null then clock_timestamp() end
+           case when v_event = 'notify_service_msg_send_result' then
+                     case when p_payload ->> 'fail_ret' ~ '^-?[0-9]{1,18}$' then (p_payload ->> 'fail_ret')::bigint end
+                when entry ->> 'ErrorCode' ~ '^-?[0-9]{1,18}$' then (entry ->> 'ErrorCode')::bigint when entry ->> 'ErrorStatus' = 'success' then 0 end,
+           left(case v_event when 'notify_service_msg_send_result' then p_payload ->> 'fail_msg' else entry ->> 'ErrorStatus' end, 500), answer,
+           case when answer is not null or v_event = 'subscribe_msg_sent_event' and msgid is not null or v_event = 'notify_service_msg_send_result' then clock_timestamp() end
     from entries order by n
     on conflict do nothing;
     get diagnostics v_stored = row_count;
@@ -123,7 +128,7 @@ begin
 end $$;
 comment on function wxnotify_ingest_event is 'Stores an event WeChat pushed, for callers with a callback URL of their own: (appid, the decrypted event as JSON). Returns how many entries were new; null: nothing that wxnotify keeps.';
 
--- Records sent events as receipts of their rows, at most p_rows a call. One whose row is not final yet, or not ours, is looked at
+-- Records sent events, and failures of service cards, as receipts of their rows, at most p_rows a call. One whose row is not final yet, or not ours, is looked at
 -- again after as long as it has waited, and given up after eight days: by then a doubt has ended too. Returns how many were looked at.
 create function wxnotify_apply_events(p_rows int default 500) returns integer
 language plpgsql volatile set search_path from current set enable_seqscan = off set enable_mergejoin = off set jit = off as $$
@@ -155,6 +160,7 @@ begin
     update wechat_apps a set first_receipt_at = v_now
     where a.first_receipt_at is null
       and a.appid in (select e.appid from unnest(v_found) u (id) join wechat_events e on e.id = u.id);
+    v_found := v_found || wxnotify_apply_card_failures(v_ids);
     update wechat_events e
     set applied_at = case when e.id = any (v_found) then v_now end,
         apply_at = case when e.id <> all (v_found) and v_now - e.received_at < interval '8 days'
@@ -162,7 +168,7 @@ begin
     where e.id = any (v_ids);
     return cardinality(v_ids);
 end $$;
-comment on function wxnotify_apply_events is 'Records WeChat''s sent events as receipts of their notifications.';
+comment on function wxnotify_apply_events is 'Records WeChat''s sent events, and its failure events about service cards, as receipts of their notifications.';
 
 create view notification_unconfirmed as
 select h.id, h.appid, h.openid, h.template_id, h.business_ref, h.msgid, h.finished_at, statement_timestamp() - h.finished_at as age
@@ -180,3 +186,34 @@ comment on column notification_unconfirmed.finished_at is 'When WeChat''s accept
 comment on column notification_unconfirmed.age is 'Time since then.';
 
 revoke execute on function wxnotify_ingest_event, wxnotify_apply_events from public;
+
+-- Punishments say of what WeChat thinks, not of users; what was punished may be a message's text and stays in the payload.
+create index on wechat_events (id) where event = 'wxa_punish_event' and applied_at is null;
+create view wechat_punishments as
+select e.id, e.appid, p.punished_at, p.event_type,
+       case p.event_type when '1' then 'warning' when '2' then 'functions banned' when '3' then 'delisted' when '4' then 'account banned'
+                         when '5' then 'page banned' when '10' then 'page banned' else 'punishment of type ' || coalesce(p.event_type, '?') end as punishment,
+       left(e.payload ->> 'illegal_reason', 500) as reason, left(e.payload ->> 'rule_name', 200) as rule_name,
+       left(e.payload ->> 'banned_function_names', 500) as banned_functions, left(e.payload ->> 'banned_days', 20) as banned_days,
+       left(e.payload ->> 'rule_url', 500) as rule_url, left(e.payload ->> 'adjust_guide_url', 500) as adjust_guide_url,
+       left(e.payload ->> 'punish_id', 100) as punish_id, e.received_at, e.applied_at as announced_at
+from wechat_events e
+cross join lateral (
+    select left(e.payload ->> 'event_type', 10) as event_type,
+           case when e.payload ->> 'punish_time' ~ '^[0-9]{9,10}$' then to_timestamp((e.payload ->> 'punish_time')::float8) else e.occurred_at end as punished_at) p
+where e.event = 'wxa_punish_event';
+comment on view wechat_punishments is 'What WeChat punished a mini-program for, as its wxa_punish_event says; the whole event is in wechat_events.payload.';
+comment on column wechat_punishments.id is 'The event''s id in wechat_events.';
+comment on column wechat_punishments.appid is 'The mini-program.';
+comment on column wechat_punishments.punished_at is 'When WeChat punished it.';
+comment on column wechat_punishments.event_type is 'WeChat''s number for the kind of punishment.';
+comment on column wechat_punishments.punishment is 'What that number means: warning, functions banned, delisted, account banned, page banned.';
+comment on column wechat_punishments.reason is 'WeChat''s reason.';
+comment on column wechat_punishments.rule_name is 'The rule that was broken.';
+comment on column wechat_punishments.banned_functions is 'The functions that are banned, as WeChat names them.';
+comment on column wechat_punishments.banned_days is 'For how many days.';
+comment on column wechat_punishments.rule_url is 'Where the rule is written.';
+comment on column wechat_punishments.adjust_guide_url is 'Where WeChat says what to change.';
+comment on column wechat_punishments.punish_id is 'WeChat''s number for it, to appeal by.';
+comment on column wechat_punishments.received_at is 'When the event came.';
+comment on column wechat_punishments.announced_at is 'When a worker''s log told of it; null: not yet.';

@@ -110,7 +110,21 @@ pub static SETTINGS: &[Setting] = &[
         unit: "sends",
         default: Some("64"),
         rule: Rule::Whole(1, 4096),
-        help: "sends in flight per worker",
+        help: "sends in flight per worker, at most",
+    },
+    Setting {
+        name: "WXNOTIFY_CONCURRENCY_MODE",
+        unit: "mode",
+        default: Some("adaptive"),
+        rule: Rule::Choice(&["adaptive", "fixed"]),
+        help: "adaptive: fewer sends in flight while WeChat slows down or refuses; fixed: always WXNOTIFY_CONCURRENCY",
+    },
+    Setting {
+        name: "WXNOTIFY_CONCURRENCY_MIN",
+        unit: "sends",
+        default: Some("4"),
+        rule: Rule::Whole(1, 4096),
+        help: "sends in flight that the mode adaptive allows at least",
     },
     Setting {
         name: "WXNOTIFY_CONNECT_TIMEOUT_SECS",
@@ -200,7 +214,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "WXNOTIFY_POOL_CONNECTIONS",
         unit: "connections",
         default: Some("6"),
-        rule: Rule::Whole(2, 100),
+        rule: Rule::Whole(3, 100),
         help: "database connections per worker; sends hold none, so few are enough",
     },
     Setting {
@@ -293,6 +307,15 @@ pub struct AppSecrets {
     pub callback_token: Option<SecretString>,
     /// Message push: the EncodingAESKey, 43 characters. Absent: plaintext mode.
     pub callback_aeskey: Option<SecretString>,
+}
+
+/// Who decides how many sends are in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConcurrencyMode {
+    /// What WeChat can take, up to the setting.
+    Adaptive,
+    /// The setting alone.
+    Fixed,
 }
 
 /// How log lines look.
@@ -426,6 +449,21 @@ impl Settings {
     #[must_use]
     pub fn concurrency(&self) -> usize {
         usize::try_from(self.whole("WXNOTIFY_CONCURRENCY")).expect("at most 4096")
+    }
+
+    /// `WXNOTIFY_CONCURRENCY_MODE`.
+    #[must_use]
+    pub fn concurrency_mode(&self) -> ConcurrencyMode {
+        match self.text("WXNOTIFY_CONCURRENCY_MODE") {
+            "fixed" => ConcurrencyMode::Fixed,
+            _ => ConcurrencyMode::Adaptive,
+        }
+    }
+
+    /// `WXNOTIFY_CONCURRENCY_MIN`: sends in flight that the mode `adaptive` allows at least.
+    #[must_use]
+    pub fn concurrency_min(&self) -> usize {
+        usize::try_from(self.whole("WXNOTIFY_CONCURRENCY_MIN")).expect("at most 4096")
     }
 
     /// `WXNOTIFY_CONNECT_TIMEOUT_SECS`.

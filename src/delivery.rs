@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use crate::{
     breaker::{Breaker, Observation},
+    login::{self, ClaimedLogin, LoginOutcome},
     notification::{Credit, Effect, Kind, Notification, Outcome, PauseUntil, Verdict, WaitingFor},
     retry::RetryPolicy,
     telemetry,
@@ -24,7 +25,10 @@ use crate::{
     wechat::{
         Reply, Wechat,
         access_token::{AccessToken, FetchError},
+        account::AccountError,
+        card::{self, Standing},
         errcode::{Disposition, ErrcodeRule, ErrcodeTable},
+        login::LoginReply,
     },
 };
 
@@ -93,7 +97,16 @@ impl Deliverer {
         send_before: Instant,
     ) -> (Outcome, Vec<Effect>) {
         let rules = self.rules();
+        if notification.in_doubt && card::reads_back(notification) {
+            let (outcome, effects) = self.read_back(notification, &rules, send_before).await;
+            let effects = self.without_repeats(effects);
+            report(&outcome, &effects);
+            return (outcome, effects);
+        }
         let (outcome, effects) = match self.exchange(notification, &rules, send_before).await {
+            Ended::Replied(reply) if is_illegal_state(&reply, notification) => {
+                self.conclude_by_state(notification, &reply, &rules).await
+            }
             Ended::Replied(reply) => self.conclude(notification, &reply, &rules, Utc::now()),
             Ended::Unsent(outcome, effects) => (outcome, effects),
         };
@@ -118,6 +131,10 @@ impl Deliverer {
         let token = match self.tokens.token(appid, TOKEN_WAIT).await {
             Ok(token) => token,
             Err(error) => return self.no_token(notification, &error, rules),
+        };
+        let token = match self.probe(notification, token, rules).await {
+            Ok(token) => token,
+            Err(ended) => return ended,
         };
         if Instant::now() >= send_before {
             return released(notification);
@@ -157,6 +174,115 @@ impl Deliverer {
             Ok(reply) => Ended::Replied(reply),
             Err(_) => released(notification),
         }
+    }
+
+    /// Asks for the state of a service card that may have been sent. Nothing is sent here: what is not there is due again.
+    async fn read_back(
+        &self,
+        notification: &Notification,
+        rules: &ErrcodeTable,
+        send_before: Instant,
+    ) -> (Outcome, Vec<Effect>) {
+        let token = match self.tokens.token(&notification.appid, TOKEN_WAIT).await {
+            Ok(token) => token,
+            Err(error) => match self.no_token(notification, &error, rules) {
+                Ended::Unsent(outcome, effects) => return (outcome, effects),
+                Ended::Replied(_) => unreachable!("without a token nothing is sent"),
+            },
+        };
+        if Instant::now() >= send_before {
+            let outcome = Outcome::unsent(notification.id, Verdict::Release, None);
+            return (outcome, Vec::new());
+        }
+        let shown = self.wechat.read_card(&token, notification).await;
+        if let Err(reply) = &shown
+            && refuses_token(reply, rules)
+        {
+            // Asked again with the new one in a moment, by whoever leases the row then.
+            let _ = self
+                .tokens
+                .replace(&notification.appid, &token, REPEAT_WITHIN)
+                .await;
+        }
+        if let Err(Reply::NotSent { .. }) = &shown {
+            let mut judged = judge_read_back(notification, shown, rules, Utc::now());
+            judged
+                .1
+                .extend(self.observe(notification, Observation::NotSent));
+            return judged;
+        }
+        judge_read_back(notification, shown, rules, Utc::now())
+    }
+
+    /// WeChat refuses the state: it may be there already, or a later one.
+    async fn conclude_by_state(
+        &self,
+        notification: &Notification,
+        reply: &Reply,
+        rules: &ErrcodeTable,
+    ) -> (Outcome, Vec<Effect>) {
+        let shown = match self.tokens.token(&notification.appid, TOKEN_WAIT).await {
+            Ok(token) => self.wechat.read_card(&token, notification).await.ok(),
+            Err(_) => None,
+        };
+        let (mut outcome, effects) = self.conclude(notification, reply, rules, Utc::now());
+        if let Some(verdict) = verdict_of_illegal_state(shown, notification, rules, &self.policy) {
+            outcome.verdict = verdict;
+        }
+        outcome.reason = Some(match shown {
+            Some(standing) => format!("read back: {}", standing.in_words()),
+            None => "the card's state could not be read back".to_owned(),
+        });
+        (outcome, effects)
+    }
+
+    /// Exchanges a claimed login code. Never fails: whatever happens is an outcome, and effects for the worker to store.
+    pub async fn exchange_login(&self, login: &ClaimedLogin) -> (LoginOutcome, Vec<Effect>) {
+        let reply = match self.tokens.secret(&login.appid) {
+            Some(secret) => {
+                let exchange = self
+                    .wechat
+                    .exchange_login_code(&login.appid, secret, &login.code);
+                exchange.await
+            }
+            None => LoginReply::NotSent {
+                reason: format!("no AppSecret for {} is set here", login.appid),
+            },
+        };
+        let (outcome, effects) = login::judge(reply, &self.rules(), login, Utc::now());
+        (outcome, self.without_repeats(effects))
+    }
+
+    /// After a pause, asks WeChat something that costs no credit before a message is risked: a token that is still dead and
+    /// a gateway that still answers nobody show themselves here. Other refusals are left to the message itself.
+    async fn probe(
+        &self,
+        notification: &Notification,
+        token: AccessToken,
+        rules: &ErrcodeTable,
+    ) -> Result<AccessToken, Ended> {
+        if !notification.probe {
+            return Ok(token);
+        }
+        let appid = &notification.appid;
+        let (observation, reason) = match self.wechat.read_send_quota(&token).await {
+            Err(AccountError::NotAsked { reason }) => (Observation::NotSent, reason),
+            Err(AccountError::NoReply { reason }) => (Observation::PossiblySent, reason),
+            Err(AccountError::Refused { errcode, .. })
+                if rules.rule(errcode).disposition == Disposition::RefreshToken =>
+            {
+                let replaced = self.tokens.replace(appid, &token, TOKEN_WAIT).await;
+                return replaced.map_err(|error| self.no_token(notification, &error, rules));
+            }
+            Ok(_) | Err(AccountError::Refused { .. }) => return Ok(token),
+        };
+        let verdict = Verdict::Park {
+            waiting_for: WaitingFor::App,
+            after: spread(5, 15),
+        };
+        let effects = self.observe(notification, observation);
+        let outcome = Outcome::unsent(notification.id, verdict, Some(reason));
+        Err(Ended::Unsent(outcome, effects))
     }
 
     /// Both requests were refused for their token. If WeChat had handed back the same one, it is worth another try.
@@ -389,7 +515,10 @@ fn judge_errcode(
         Disposition::Dead => Verdict::Dead {
             credit: rule.credit,
         },
-        Disposition::Retry => retry(rule, notification, policy, Duration::ZERO),
+        Disposition::Retry => {
+            let least = rule.pause.map_or(Duration::ZERO, span_of);
+            retry(rule, notification, policy, least)
+        }
         Disposition::PauseUser => {
             let pause = park_for(until).max(Duration::from_secs(1));
             let jitter = pause.mul_f64(1.5).min(PARK_MAX).mul_f64(rand::random());
@@ -446,6 +575,96 @@ fn judge_errcode(
         effects,
         sound,
     }
+}
+
+/// What asking for a service card's state means for a row that may have been sent. `now` is compared with its age only.
+pub fn judge_read_back(
+    notification: &Notification,
+    shown: Result<Standing, Reply>,
+    rules: &ErrcodeTable,
+    now: DateTime<Utc>,
+) -> (Outcome, Vec<Effect>) {
+    let unsent = |verdict, reason| Outcome::unsent(notification.id, verdict, Some(reason));
+    let mut effects = Vec::new();
+    let reply = match shown {
+        Ok(standing) => {
+            if notification.probe {
+                let appid = notification.appid.clone();
+                effects.push(Effect::ProbeOk { appid });
+            }
+            let verdict = match standing {
+                Standing::Same => Verdict::Found,
+                // Later ones too: only the state machine knows whether this state may still follow. WeChat says 85439 if not.
+                _ => Verdict::NotFound,
+            };
+            let reason = format!("read back: {}", standing.in_words());
+            return (unsent(verdict, reason), effects);
+        }
+        Err(reply) => reply,
+    };
+    let mut verdict = if now - notification.waiting_since > PARKS_UNCOUNTED_FOR {
+        Verdict::Dead {
+            credit: Credit::Unknown,
+        }
+    } else {
+        Verdict::Park {
+            waiting_for: WaitingFor::Doubt,
+            after: spread(5, 15),
+        }
+    };
+    if let Reply::Answered { errcode, .. } = &reply {
+        let rule = rules.rule(*errcode);
+        match rule.disposition {
+            Disposition::PauseApp => {
+                let until = rule.pause.unwrap_or(PauseUntil::After(PAUSE));
+                let reason = format!("errcode {errcode}");
+                effects.push(pause_app(notification, until, reason, Some(*errcode)));
+            }
+            // The code is unknown, so no update of it can have arrived.
+            _ if *errcode == card::NO_SUCH_CODE => {
+                let reason = "read back: WeChat does not know the code".to_owned();
+                return (unsent(Verdict::NotFound, reason), effects);
+            }
+            // It will never be shown.
+            Disposition::Dead => {
+                verdict = Verdict::Dead {
+                    credit: Credit::Unknown,
+                };
+            }
+            _ => {}
+        }
+    }
+    let mut outcome = outcome_of(notification.id, &reply, verdict);
+    let failure = outcome.reason.take().or_else(|| outcome.errmsg.clone());
+    let failure = failure.unwrap_or_else(|| "WeChat refused".to_owned());
+    outcome.reason = Some(format!(
+        "the card's state could not be read back: {failure}"
+    ));
+    (outcome, effects)
+}
+
+/// What an illegal state comes to, by the state that WeChat shows; `None`: as the errcode's rule says.
+fn verdict_of_illegal_state(
+    shown: Option<Standing>,
+    notification: &Notification,
+    rules: &ErrcodeTable,
+    policy: &RetryPolicy,
+) -> Option<Verdict> {
+    match shown {
+        Some(Standing::Same | Standing::SameStateOtherwise | Standing::Later) => {
+            Some(Verdict::Found)
+        }
+        Some(Standing::Earlier | Standing::Nothing) => None,
+        None => {
+            let rule = rules.rule(card::ILLEGAL_STATE);
+            Some(retry(rule, notification, policy, Duration::ZERO))
+        }
+    }
+}
+
+fn is_illegal_state(reply: &Reply, notification: &Notification) -> bool {
+    card::reads_back(notification)
+        && matches!(reply, Reply::Answered { errcode, .. } if *errcode == card::ILLEGAL_STATE)
 }
 
 /// A retry, or death when this was the last attempt or the code's own retries are used up.

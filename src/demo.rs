@@ -72,7 +72,7 @@ impl Performance {
 pub async fn perform(rows: usize, seed: u64, database_url: &str) -> anyhow::Result<Performance> {
     let plan = Plan::new(rows, seed);
     let screen = Screen::silent();
-    let stage = Stage::set_up(&plan, seed, database_url, "", &screen).await?;
+    let stage = Stage::set_up(&plan, seed, database_url, &free_address()?, &screen).await?;
     let refused = stage.try_bad_inserts().await;
     let beliefs = stage.play().await?;
     let ledger = stage.read_ledger().await;
@@ -104,11 +104,7 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     ));
     let postgres = ThrowawayPostgres::start(Options::default()).await?;
     let database_url = postgres.create_database("wxnotify").await?;
-    let listen = if args.keep {
-        free_address()?
-    } else {
-        String::new()
-    };
+    let listen = free_address()?;
     let stage = Stage::set_up(&plan, args.seed, &database_url, &listen, &screen).await?;
     screen.event("a throwaway Postgres has the schema, a worker runs");
     screen.event(&format!(
@@ -178,7 +174,7 @@ fn show_refusals(refused: &[RefusedInsert], screen: &Screen) {
         .iter()
         .filter_map(|insert| insert.message.as_deref())
     {
-        screen.say(&format!("  ERROR: {message}"));
+        screen.error(message);
     }
 }
 
@@ -240,7 +236,7 @@ fn show_what_next(
         Fate::PresumedSent,
         Fate::Doubled,
         Fate::NoCredit,
-        Fate::FieldMissing,
+        Fate::FieldRefused,
         Fate::Unresolved,
     ] {
         let ids = performance.plan.of(fate).filter_map(|row| {

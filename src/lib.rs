@@ -2,11 +2,15 @@
 
 pub mod breaker;
 pub mod cli;
+pub mod concurrency;
 pub mod config;
 pub mod delivery;
 pub mod demo;
+pub(crate) mod failpoint;
 pub mod http;
+pub mod login;
 pub mod maintenance;
+pub mod mirror;
 pub mod notification;
 pub mod operate;
 pub mod postgres;

@@ -1,5 +1,5 @@
 //! Periodic work that any worker does, with no leader: rescue what dead workers left, weigh evidence, record receipts, tidy fronts, say
-//! that we live, set gauges, make partitions ahead and drop old ones.
+//! that we live, set gauges, ask WeChat for templates and quotas, make partitions ahead and drop old ones.
 //!
 //! Every task is idempotent and takes its locks with SKIP LOCKED or for one bounded statement, so it does not matter how
 //! many workers do it at once.
@@ -37,6 +37,10 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 /// The server ends a statement a second after its client gave up.
 const LATE_ANSWER: Duration = Duration::from_secs(2);
 const GAUGES_EVERY: Duration = Duration::from_secs(15);
+/// How often to look for questions to WeChat that are due.
+const MIRROR_EVERY: Duration = Duration::from_secs(2);
+/// A worker that starts asks anew only what was answered longer ago: several often start together.
+const MIRROR_IS_FRESH: Duration = Duration::from_secs(600);
 const RULES_EVERY: Duration = Duration::from_secs(30);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 
@@ -67,7 +71,7 @@ pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<La
         fronts: HashMap::new(),
         done: HashMap::new(),
     };
-    tokio::join!(beat(&worker), async {
+    tokio::join!(beat(&worker), keep_mirror(&worker), async {
         loop {
             maintenance.round().await;
             maintenance.pause().await;
@@ -80,6 +84,17 @@ async fn beat(worker: &Worker) {
     loop {
         complain("heartbeat", heartbeat(worker).await);
         tokio::time::sleep(HEARTBEAT_EVERY).await;
+    }
+}
+
+/// Asks WeChat what is due to be asked, beside the rounds: WeChat may take its time.
+async fn keep_mirror(worker: &Worker) {
+    let appids = &worker.options.appids;
+    let wanted = worker.store.want_lookups(appids, MIRROR_IS_FRESH).await;
+    complain("mirror", wanted);
+    loop {
+        complain("mirror", worker.mirror.answer_due(appids).await);
+        tokio::time::sleep(MIRROR_EVERY).await;
     }
 }
 
@@ -124,6 +139,7 @@ impl Maintenance {
         complain("tidy", self.tidy_overdue().await);
         if self.is_time("gauges", GAUGES_EVERY) {
             complain("gauges", self.set_gauges().await);
+            complain("punishments", self.tell_of_punishments().await);
         }
         if self.is_time("rules", RULES_EVERY) {
             complain("rules", self.read_rules().await);
@@ -272,6 +288,18 @@ impl Maintenance {
                     "This worker has the secret of {appid}, which is not registered: run `wxnotify app add {appid}`"
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// A ban explains refusals that would otherwise look like ours.
+    async fn tell_of_punishments(&self) -> Result<(), StoreError> {
+        for punishment in self.worker.store.new_punishments().await? {
+            warn!(
+                wechat.appid = %punishment.appid,
+                "{}; see the view wechat_punishments and the notices at mp.weixin.qq.com",
+                punishment.sentence()
+            );
         }
         Ok(())
     }

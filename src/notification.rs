@@ -16,11 +16,11 @@ pub struct Notification {
     pub id: i64,
     /// The mini-program that sends.
     pub appid: String,
-    /// Whether a send spends a credit.
+    /// Which of WeChat's subscriptions it uses.
     pub kind: Kind,
     /// The receiver.
     pub openid: Openid,
-    /// WeChat's private template id.
+    /// WeChat's private template id; a service card's notify_type.
     pub template_id: String,
     /// The page that the card opens; `None`: the card does not jump.
     pub page: Option<String>,
@@ -71,6 +71,10 @@ pub enum Kind {
     OneTime,
     /// Any number of messages until the user turns it off.
     LongTerm,
+    /// A device's messages, any number for one serial number and model.
+    Device,
+    /// A state, or the ext fields, of a service card.
+    ServiceCard,
 }
 
 impl Kind {
@@ -79,6 +83,8 @@ impl Kind {
         match text {
             "one_time" => Some(Self::OneTime),
             "long_term" => Some(Self::LongTerm),
+            "device" => Some(Self::Device),
+            "service_card" => Some(Self::ServiceCard),
             _ => None,
         }
     }
@@ -88,6 +94,8 @@ impl Kind {
         match self {
             Self::OneTime => "one_time",
             Self::LongTerm => "long_term",
+            Self::Device => "device",
+            Self::ServiceCard => "service_card",
         }
     }
 }
@@ -194,6 +202,12 @@ pub enum Verdict {
     InDoubt,
     /// Nothing was sent and no attempt is counted: due again at once.
     Release,
+    /// WeChat shows the service card in the row's state or a later one: it was sent. An attempt is counted when there is an
+    /// errcode beside it.
+    Found,
+    /// WeChat does not show the service card in the row's state: the send in doubt did not arrive. Due again at once, no
+    /// attempt is counted.
+    NotFound,
 }
 
 /// What became of the user's credit, the right to one message.
@@ -239,6 +253,8 @@ pub enum WaitingFor {
     App,
     /// The user turned the template off: the next accept releases the row.
     Refused,
+    /// The row stays in doubt: WeChat could not be asked for its service card's state.
+    Doubt,
 }
 
 impl WaitingFor {
@@ -249,6 +265,7 @@ impl WaitingFor {
             Self::Template => "template",
             Self::App => "app",
             Self::Refused => "refused",
+            Self::Doubt => "doubt",
         }
     }
 }

@@ -14,8 +14,11 @@ pub mod changes;
 pub mod credits;
 pub mod events;
 pub mod looks;
+pub mod quota;
 pub mod report;
+pub mod rid;
 pub mod selection;
+pub mod templates;
 pub mod tokens;
 
 use std::io::Write;
@@ -27,8 +30,11 @@ use sqlx::{Connection, PgConnection};
 
 use crate::cli::{Exit, Output};
 use crate::config::Settings;
+use crate::mirror::{Mirror, MirrorError};
 use crate::store::operators::Audit;
 use crate::store::{Store, StoreError};
+use crate::wechat::account::AccountError;
+use crate::worker;
 
 use report::{Report, Style};
 
@@ -44,12 +50,16 @@ pub enum OperateCommand {
     /// Register, list, pause and resume mini-programs
     #[command(subcommand)]
     App(apps::AppCommand),
-    /// List, pause and resume templates
+    /// Read templates from WeChat, list, check, pause and resume them
     #[command(subcommand)]
-    Template(apps::TemplateCommand),
+    Template(templates::TemplateCommand),
     /// Look at the access tokens (never at the tokens themselves)
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// The day's quota and the rate of each mini-program; clear a quota
+    Quota(quota::QuotaArgs),
+    /// What WeChat saw of a failed call, without its secrets
+    Rid(rid::RidArgs),
     /// Store events of WeChat that reached another program
     #[command(subcommand)]
     Event(events::EventCommand),
@@ -92,7 +102,11 @@ pub async fn run(
         Err(_) => return Err(no_connection(&sqlx::Error::PoolTimedOut)),
     }
     let store = Store::connect_lazy(options, 1, DEADLINE);
-    let result = execute(command, &store).await;
+    let operator = Operator {
+        store: &store,
+        settings: Some(settings),
+    };
+    let result = execute_as(command, &operator).await;
     store.pool.close().await;
     let report = result?;
     let text = if output.json {
@@ -110,9 +124,25 @@ pub async fn run(
 ///
 /// As [`run`].
 pub async fn execute(command: OperateCommand, store: &Store) -> anyhow::Result<Report> {
+    let settings = None;
+    execute_as(command, &Operator { store, settings }).await
+}
+
+/// As [`execute`], for commands that speak with WeChat too.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn execute_as(
+    command: OperateCommand,
+    operator: &Operator<'_>,
+) -> anyhow::Result<Report> {
+    let store = operator.store;
     let outcome = match command {
-        OperateCommand::App(command) => apps::run_app(command, store).await,
-        OperateCommand::Template(command) => apps::run_template(command, store).await,
+        OperateCommand::App(command) => apps::run(command, store).await,
+        OperateCommand::Template(command) => templates::run(command, operator).await,
+        OperateCommand::Quota(args) => quota::run(args, operator).await,
+        OperateCommand::Rid(args) => rid::run(args, operator).await,
         OperateCommand::Token(command) => tokens::run(command, store).await,
         OperateCommand::Event(command) => events::run(command, store).await,
         OperateCommand::Status(args) => looks::status(args, store).await,
@@ -125,6 +155,75 @@ pub async fn execute(command: OperateCommand, store: &Store) -> anyhow::Result<R
         OperateCommand::Reschedule(args) => changes::reschedule(args, store).await,
     };
     outcome.map_err(with_next_step)
+}
+
+/// Where a command works, and as whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Operator<'a> {
+    /// The database.
+    pub store: &'a Store,
+    /// Where the secrets are that speaking with WeChat takes; `None`: nowhere.
+    pub settings: Option<&'a Settings>,
+}
+
+impl Operator<'_> {
+    /// What asks WeChat about a mini-program; `None`: its secret is not set here.
+    fn mirror(&self, appid: &str) -> anyhow::Result<Option<Mirror>> {
+        let Some(settings) = self.settings else {
+            return Ok(None);
+        };
+        let app = settings.apps().get(appid);
+        if app.is_none_or(|app| app.secret.is_none()) {
+            return Ok(None);
+        }
+        let name = format!("operator {}", operating_system_user());
+        let (wechat, tokens) = worker::reach_wechat(settings, self.store, &name)?;
+        Ok(Some(Mirror::new(self.store.clone(), wechat, tokens, name)))
+    }
+
+    /// As [`Self::mirror`], for commands that no worker can do instead.
+    fn need_mirror(&self, appid: &str) -> anyhow::Result<Mirror> {
+        self.mirror(appid)?.ok_or_else(|| {
+            OperateError::usage(format!(
+                "WeChat is asked with the secret of app {appid}, which is not set here\n\
+                 next: set WXNOTIFY_APPSECRET_{appid} or WXNOTIFY_APPSECRET_FILE_{appid}, as the workers have it"
+            ))
+            .into()
+        })
+    }
+}
+
+/// What an operator does about a question that WeChat did not answer.
+fn account_step(appid: &str, error: &MirrorError) -> String {
+    match (error, error.errcode()) {
+        (MirrorError::Account(_), Some(45009)) => {
+            "this call's own daily quota is used up; it returns at 00:00 China time".to_owned()
+        }
+        (MirrorError::Account(_), Some(48001 | 61007)) => {
+            format!("app {appid} may not make this call: check its permissions at mp.weixin.qq.com")
+        }
+        (MirrorError::Account(AccountError::Refused { .. }), Some(errcode)) => format!(
+            "look errcode {errcode} up: `select meaning_en, advice from wechat_errcodes where errcode = {errcode}`"
+        ),
+        (MirrorError::Account(_), _) => {
+            "check the network between here and api.weixin.qq.com, then try again".to_owned()
+        }
+        (MirrorError::Token(_), _) => {
+            format!(
+                "check the AppSecret of {appid} and this server's address in the IP whitelist at mp.weixin.qq.com"
+            )
+        }
+        (MirrorError::Store(_), _) => "check the database, then try again".to_owned(),
+    }
+}
+
+/// A failure of asking WeChat, with the next step.
+fn unanswered(appid: &str, error: &MirrorError) -> anyhow::Error {
+    OperateError {
+        message: format!("{error}\nnext: {}", account_step(appid, error)),
+        exit: Exit::Failed,
+    }
+    .into()
 }
 
 /// Why a command was not done, in words for the person at the keyboard, and the next step.

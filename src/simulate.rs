@@ -2,8 +2,10 @@
 //! ledger of what really happened.
 //!
 //! Point any WeChat SDK's base URL at it. It answers `/cgi-bin/token`, `/cgi-bin/stable_token`,
-//! `/cgi-bin/message/subscribe/send`, `/cgi-bin/openapi/quota/get`, `/cgi-bin/openapi/rid/get` and
-//! `/cgi-bin/clear_quota` (also `/v2`) as WeChat does: business errors are HTTP 200 with an errcode,
+//! `/cgi-bin/message/subscribe/send`, `/cgi-bin/message/device/subscribe/send`, `/wxa/set_user_notify`,
+//! `/wxa/set_user_notifyext`, `/wxa/get_user_notify`, `/sns/jscode2session`, `/cgi-bin/openapi/quota/get`,
+//! `/cgi-bin/openapi/rid/get`, `/cgi-bin/clear_quota` (also `/v2`) and `/wxaapi/newtmpl/gettemplate`,
+//! `addtemplate`, `deltemplate` as WeChat does: business errors are HTTP 200 with an errcode,
 //! checked in the order token, quota, openid, template, concurrency for one user, subscription,
 //! data, page, content.
 //!
@@ -17,6 +19,7 @@
 //! | `GET /_control/wait?arrived=N&answered=N&timeout_ms=N` | answers when as many sends arrived and were answered; 408 after the time-out (30 s) |
 //! | `POST /_control/app` | an [`AppSpec`]: `{"appid","secret"}` |
 //! | `POST /_control/template` | `{"appid"}` and a [`TemplateSpec`]: `{"template_id","fields":["thing2"]}` |
+//! | `POST /_control/remove_template` | `{"appid","template_id"}`: its sends get 40037, `gettemplate` lists it no more |
 //! | `POST /_control/user` | `{"appid","openid"}`: strict mode knows the openid |
 //! | `POST /_control/grant` | `{"appid","openid","template_id","credits":1}` |
 //! | `POST /_control/refuse` | `{"appid","openid","template_id","refuses":true}` |
@@ -25,7 +28,7 @@
 //! | `POST /_control/clear_scripts` | |
 //! | `POST /_control/steal_token`, `…/expire_token` | `{"appid"}` |
 //! | `POST /_control/latency` | `{"ms":20}` |
-//! | `POST /_control/quota` | `{"appid","daily":100,"per_minute":10}`, absent is without limit |
+//! | `POST /_control/quota` | `{"appid","daily":100,"per_minute":10}`, absent is without limit; `"path"`: of another call than send |
 //! | `POST /_control/clock` | `{"advance_secs":3600}` |
 //! | `POST /_control/sensitive_words` | `{"words":["…"]}` |
 //! | `POST /_control/callback` | `{"appid"}` and a [`CallbackSpec`]: `{"url","token","aeskey","timing":"before_reply"}` |
@@ -33,6 +36,12 @@
 //! | `POST /_control/tap` | a [`Tap`]: `{"appid","openid","answers":[{"template_id","answer":"accept"}],"always_keep":false}`, with all that follows from it |
 //! | `POST /_control/reject_later` | `{"appid","openid","template_id"}`: turned off in the card's menu |
 //! | `POST /_control/send_elsewhere` | `{"appid","openid","template_id"}`: another system spends a credit |
+//! | `POST /_control/login_code` | `{"appid","openid"}`: answers `{"ok":true,"code":"…"}`; also `…/block_login`: exchanges get 40226 |
+//! | `POST /_control/subscribe_device` | `{"appid","openid","template_id","sn","model_id"}` |
+//! | `POST /_control/card_type` | `{"appid"}` and a [`CardTypeSpec`]: the states of one notify_type |
+//! | `POST /_control/card_code` | `{"appid"}` and a [`CardCodeSpec`]: a payment or tap that may carry a card |
+//! | `POST /_control/card_failure` | `{"appid","notify_code","fail_ret","fail_msg"}`: pushes the failure event |
+//! | `POST /_control/punish` | `{"appid","event_type":2,"reason":"…"}`: pushes `wxa_punish_event` |
 //! | `POST /_control/hold`, `…/release` | sends arrive, are recorded, and wait |
 //! | `POST /_control/reset` | back to the state at the start |
 //!
@@ -42,10 +51,13 @@
 
 mod account;
 mod callback;
+mod card;
 mod command;
 mod control;
+mod device;
 pub mod field;
 mod ledger;
+mod login;
 mod quota;
 mod reply;
 mod script;
@@ -53,6 +65,7 @@ mod send;
 mod server;
 mod state;
 mod tap;
+mod template;
 mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -63,14 +76,29 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::account::{AppSpec, TemplateSpec};
 pub use self::callback::{CallbackFormat, CallbackMode, CallbackSpec, CallbackTiming, ListShape};
+pub use self::card::{CardCodeSpec, CardStateSpec, CardTypeSpec, CardView};
 pub use self::command::{Args, run};
 pub use self::control::{Control, WaitTimedOut};
 pub use self::ledger::{Call, Counts, Ledger, PairSum, TokenFamily, TokenRecord};
-pub use self::script::{Action, Rule};
+pub use self::script::{Action, Capacity, Rule};
 pub use self::tap::{Answer, Tap, TapAnswer, Why43101};
 
 /// Where sends go.
 pub const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";
+/// Where device messages go.
+pub const DEVICE_SEND_PATH: &str = "/cgi-bin/message/device/subscribe/send";
+/// Where service cards get a state.
+pub const SET_CARD_PATH: &str = "/wxa/set_user_notify";
+/// Where service cards get their ext fields.
+pub const SET_CARD_EXT_PATH: &str = "/wxa/set_user_notifyext";
+/// Where the state of a service card is read.
+pub const GET_CARD_PATH: &str = "/wxa/get_user_notify";
+/// Where login codes are exchanged.
+pub const LOGIN_PATH: &str = "/sns/jscode2session";
+/// Where an app's templates are listed.
+pub const GET_TEMPLATE_PATH: &str = "/wxaapi/newtmpl/gettemplate";
+/// Where quotas are read.
+pub const QUOTA_GET_PATH: &str = "/cgi-bin/openapi/quota/get";
 /// Where plain tokens come from.
 pub const TOKEN_PATH: &str = "/cgi-bin/token";
 /// Where stable tokens come from.

@@ -7,8 +7,11 @@
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
+mod connections;
 mod errcodes;
 mod events;
+mod logins;
+pub mod mirror;
 pub mod operators;
 mod tokens;
 mod upkeep;
@@ -24,15 +27,19 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgPool, Row};
 
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
-use crate::telemetry;
+use crate::{failpoint, telemetry};
 
-pub use events::{ClaimPolicy, EVENTS_A_CALL};
+pub use connections::Connections;
+pub use events::{ClaimPolicy, EVENTS_A_CALL, Punishment};
+pub use mirror::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
-pub use upkeep::{Front, SendingApp};
+pub use upkeep::{Durability, Front, SendingApp};
 
 /// The schema, one migration a step.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
+/// Of a store's connections, this many lease and look at the bell.
+const LEASING_CONNECTIONS: u32 = 1;
 /// How long a statement may take unless a setting says otherwise.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -40,7 +47,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Few connections, whatever the concurrency: no send holds one.
-    pub pool: PgPool,
+    pub pool: Connections,
+    /// The connections of the leaser and the bell: always free for them, and warm, since a row that wakes a worker waits for
+    /// them.
+    leasing: Connections,
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
     /// Connections made so far: a new one may lead to another server.
@@ -215,11 +225,11 @@ pub enum Leased {
 }
 
 impl Leased {
-    /// The lease's id, if there is one.
+    /// The lease's id and when it was leased, if there is one.
     #[must_use]
-    pub fn lease_id(&self) -> Option<i64> {
+    pub fn identity(&self) -> Option<(i64, DateTime<Utc>)> {
         match self {
-            Self::Batch { lease, .. } => Some(lease.lease_id),
+            Self::Batch { lease, .. } => Some((lease.lease_id, lease.leased_at)),
             Self::Nothing | Self::Cleared => None,
         }
     }
@@ -261,7 +271,8 @@ impl Store {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self {
-            pool,
+            leasing: Connections::new(pool.clone()),
+            pool: Connections::new(pool),
             deadline: DEADLINE,
             connections: Arc::default(),
         }
@@ -278,28 +289,33 @@ impl Store {
         deadline: Duration,
     ) -> Self {
         let connections = Arc::<AtomicU64>::default();
-        let made = connections.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(deadline)
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                made.fetch_add(1, Ordering::Relaxed);
-                Box::pin(async move {
-                    let limit = deadline.as_millis() + 1000;
-                    sqlx::query(
-                        "select set_config('statement_timeout', $1, false), \
-                         set_config('default_transaction_isolation', 'read committed', false)",
-                    )
-                    .bind(limit.to_string())
-                    .execute(connection)
-                    .await?;
-                    Ok(())
+        let pool_of = |connections_max| {
+            let made = connections.clone();
+            let pool = PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(deadline)
+                .test_before_acquire(false)
+                .after_connect(move |connection, _| {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    Box::pin(async move {
+                        let limit = deadline.as_millis() + 1000;
+                        sqlx::query(
+                            // Just-in-time compilation takes longer than any statement of ours.
+                            "select set_config('statement_timeout', $1, false), set_config('jit', 'off', false), \
+                             set_config('default_transaction_isolation', 'read committed', false)",
+                        )
+                        .bind(limit.to_string())
+                        .execute(connection)
+                        .await?;
+                        Ok(())
+                    })
                 })
-            })
-            .connect_lazy_with(options);
+                .connect_lazy_with(options.clone());
+            Connections::new(pool)
+        };
         Self {
-            pool,
+            leasing: pool_of(LEASING_CONNECTIONS),
+            pool: pool_of(connections_max.saturating_sub(LEASING_CONNECTIONS).max(1)),
             deadline,
             connections,
         }
@@ -323,13 +339,22 @@ impl Store {
         statement: &'static str,
         query: impl Future<Output = sqlx::Result<T>>,
     ) -> Result<T, StoreError> {
+        failpoint::pass("before", statement);
+        let query = failpoint::during(statement, query);
         let result = match tokio::time::timeout(self.deadline, query).await {
-            Ok(Ok(value)) => return Ok(value),
+            Ok(Ok(value)) => {
+                failpoint::pass("after", statement);
+                return Ok(value);
+            }
             Ok(Err(source)) => StoreError::Database { statement, source },
-            Err(_) => StoreError::Deadline {
-                statement,
-                waited: self.deadline,
-            },
+            Err(_) => {
+                self.pool.distrust_idle();
+                self.leasing.distrust_idle();
+                StoreError::Deadline {
+                    statement,
+                    waited: self.deadline,
+                }
+            }
         };
         telemetry::record_database_error(statement);
         Err(result)
@@ -352,7 +377,7 @@ impl Store {
             .bind(request.rows)
             .bind(request.lease.as_secs_f64())
             .bind(request.start);
-        let rows = self.run("lease", query.fetch_all(&self.pool)).await?;
+        let rows = self.run("lease", query.fetch_all(&self.leasing)).await?;
         self.read("lease", || read_lease(request.appid, &rows, 0, asked_at))
     }
 
@@ -396,7 +421,9 @@ impl Store {
             .bind(total)
             .bind(lease.as_secs_f64())
             .bind(start);
-        let rows = self.run("lease_many", query.fetch_all(&self.pool)).await?;
+        let rows = self
+            .run("lease_many", query.fetch_all(&self.leasing))
+            .await?;
         self.read("lease_many", || {
             rows.chunk_by(|a, b| same_lane(a, b).unwrap_or(false))
                 .map(|group| {
@@ -629,7 +656,7 @@ impl Store {
                 .bind(lease.lease_id)
                 .bind(started_at)
                 .bind(&lease.worker)
-                .bind(outcome.verdict == Verdict::Sent)
+                .bind(matches!(outcome.verdict, Verdict::Sent | Verdict::Found))
                 .bind(matches!(outcome.verdict, Verdict::Dead { .. }))
                 .bind(outcome.errcode)
                 .bind(outcome.errmsg.as_deref().map(without_nul))
@@ -784,6 +811,8 @@ impl SettleColumns {
             }
             Verdict::InDoubt => ("doubt", None, None, None),
             Verdict::Release => ("release", None, None, None),
+            Verdict::Found => ("found", None, None, None),
+            Verdict::NotFound => ("not_found", None, None, None),
         };
         self.ids.push(outcome.notification_id);
         self.verdicts.push(verdict);

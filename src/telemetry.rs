@@ -7,10 +7,13 @@
 use std::any::Any;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -47,6 +50,7 @@ pub struct Metric {
 const SENDS: &str = "wxnotify_sends_total";
 const SEND_DURATION: &str = "wxnotify_send_duration_seconds";
 const IN_FLIGHT: &str = "wxnotify_in_flight";
+const CONCURRENCY_LIMIT: &str = "wxnotify_concurrency_limit";
 const LEASED_ROWS: &str = "wxnotify_leased_rows_total";
 const LEASE_DURATION: &str = "wxnotify_lease_duration_seconds";
 const SETTLED_ROWS: &str = "wxnotify_settled_rows_total";
@@ -61,6 +65,7 @@ const BREAKER_TRIPS: &str = "wxnotify_breaker_trips_total";
 const TOKEN_REFRESHES: &str = "wxnotify_token_refreshes_total";
 const DATABASE_ERRORS: &str = "wxnotify_database_errors_total";
 const FENCED: &str = "wxnotify_fenced_total";
+const LOGINS: &str = "wxnotify_logins_total";
 const CALLBACKS: &str = "wxnotify_callbacks_total";
 const PANICS: &str = "wxnotify_panics_total";
 const BUILD_INFO: &str = "wxnotify_build_info";
@@ -116,6 +121,11 @@ pub static METRICS: &[Metric] = &[
         "From the moment a row was due to the start of its attempt",
     ),
     gauge(IN_FLIGHT, &[], "Requests to WeChat that await an answer"),
+    gauge(
+        CONCURRENCY_LIMIT,
+        &[],
+        "Requests to WeChat that may await an answer at once, as WeChat's answers allow",
+    ),
     counter(LEASED_ROWS, &["appid"], "Rows leased by this worker"),
     histogram(
         LEASE_DURATION,
@@ -183,6 +193,11 @@ pub static METRICS: &[Metric] = &[
         "Callback requests, by what became of them: verified, stored, repeated, ignored, failed, or why they were refused",
     ),
     counter(
+        LOGINS,
+        &["appid", "result"],
+        "Exchanges of login codes, by what they brought: openid, retry or dead",
+    ),
+    counter(
         PANICS,
         &[],
         "Panics of the program's own code; the row concerned is dead-lettered",
@@ -235,34 +250,65 @@ fn install_metrics() -> PrometheusHandle {
     handle
 }
 
-/// One attempt ended as `outcome` (`sent`, `retry`, `dead`, `in_doubt` …) after `took`.
-pub fn record_send(appid: &str, outcome: &'static str, took: Duration) {
-    counter!(SENDS, "appid" => appid.to_owned(), "outcome" => outcome).increment(1);
-    histogram!(SEND_DURATION, "appid" => appid.to_owned()).record(took.as_secs_f64());
+/// The metrics of one mini-program's sends. Finding a metric by its labels costs more than recording it, so they are found
+/// once for a batch.
+#[derive(Debug)]
+pub struct SendMetrics {
+    appid: Arc<str>,
+    sent: Counter,
+    duration: Histogram,
+    lateness: Histogram,
+    in_flight: Gauge,
 }
 
-/// An attempt began this long after its row was due.
-pub fn record_lateness(appid: &str, lateness: Duration) {
-    histogram!(LATENESS, "appid" => appid.to_owned()).record(lateness.as_secs_f64());
+/// The outcome that nearly all attempts have.
+const SENT: &str = "sent";
+
+impl SendMetrics {
+    /// Finds the metrics of `appid`.
+    pub fn of(appid: &str) -> Self {
+        let appid = Arc::<str>::from(appid);
+        Self {
+            sent: counter!(SENDS, "appid" => appid.clone(), "outcome" => SENT),
+            duration: histogram!(SEND_DURATION, "appid" => appid.clone()),
+            lateness: histogram!(LATENESS, "appid" => appid.clone()),
+            in_flight: gauge!(IN_FLIGHT),
+            appid,
+        }
+    }
+
+    /// An attempt begins this long after its row was due; it counts as in flight until the answer is dropped.
+    pub fn begin(&self, lateness: Duration) -> InFlight<'_> {
+        self.lateness.record(lateness.as_secs_f64());
+        self.in_flight.increment(1.0);
+        InFlight(&self.in_flight)
+    }
+
+    /// One attempt ended as `outcome` (`sent`, `retry`, `dead`, `doubt` …) after `took`.
+    pub fn end(&self, outcome: &'static str, took: Duration) {
+        if outcome == SENT {
+            self.sent.increment(1);
+        } else {
+            counter!(SENDS, "appid" => self.appid.clone(), "outcome" => outcome).increment(1);
+        }
+        self.duration.record(took.as_secs_f64());
+    }
 }
 
 /// Counts one request in flight until it is dropped.
 #[derive(Debug)]
 #[must_use = "it counts only as long as it lives"]
-pub struct InFlight(());
+pub struct InFlight<'a>(&'a Gauge);
 
-impl InFlight {
-    /// Begins counting.
-    pub fn begin() -> Self {
-        gauge!(IN_FLIGHT).increment(1.0);
-        Self(())
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        gauge!(IN_FLIGHT).decrement(1.0);
-    }
+/// So many sends may be in flight now.
+pub fn record_concurrency_limit(limit: usize) {
+    gauge!(CONCURRENCY_LIMIT).set(approximate(count(limit)));
 }
 
 /// One lease of `rows` rows of `appid`; zero rows tell of the statement's duration alone.
@@ -329,6 +375,11 @@ pub fn record_fenced(statement: &'static str) {
 /// A callback request ended as `result`. `appid` is one that this worker has a token for, or `unknown`.
 pub fn record_callback(appid: &str, result: &'static str) {
     counter!(CALLBACKS, "appid" => appid.to_owned(), "result" => result).increment(1);
+}
+
+/// An exchange of a login code ended as `result`.
+pub fn record_login(appid: &str, result: &'static str) {
+    counter!(LOGINS, "appid" => appid.to_owned(), "result" => result).increment(1);
 }
 
 fn count(rows: usize) -> u64 {
@@ -479,9 +530,11 @@ mod tests {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || {
-            record_send("wx1", "sent", Duration::from_millis(3));
-            record_lateness("wx1", Duration::from_millis(3));
-            drop(InFlight::begin());
+            let sends = SendMetrics::of("wx1");
+            drop(sends.begin(Duration::from_millis(3)));
+            sends.end("sent", Duration::from_millis(3));
+            sends.end("dead", Duration::from_millis(3));
+            record_concurrency_limit(64);
             record_lease("wx1", 2, Duration::from_millis(1));
             record_settle(2, Duration::from_millis(1));
             record_rescue(1, 1);
@@ -497,6 +550,7 @@ mod tests {
             record_database_error("lease");
             record_fenced("settle");
             record_callback("wx1", "stored");
+            record_login("wx1", "openid");
             counter!(PANICS).increment(1);
             gauge!(BUILD_INFO, "version" => "0").set(1.0);
         });

@@ -180,6 +180,11 @@ impl TokenKeeper {
         self.keeper.apps.keys().map(String::as_str)
     }
 
+    /// The mini-program's AppSecret, if this process has it.
+    pub(crate) fn secret(&self, appid: &str) -> Option<&SecretString> {
+        self.keeper.apps.get(appid).map(|app| &app.secret)
+    }
+
     /// The mini-program's token. Waits, at most `wait`, only when there is none with life left.
     ///
     /// # Errors

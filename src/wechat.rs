@@ -8,21 +8,29 @@
 //! Start at [`Wechat::send`]. Tokens, secrets and openids appear in no error and no `Debug`.
 
 pub mod access_token;
+pub mod account;
 pub mod callback;
+pub mod card;
+mod device;
 pub mod errcode;
 mod hosts;
+pub mod login;
 pub mod message;
 
 use std::{fmt::Write as _, time::Duration};
 
-use bytes::Bytes;
-use reqwest::{StatusCode, Url, header};
+use bytes::{Bytes, BytesMut};
+use reqwest::{
+    Method, Request, StatusCode, Url,
+    header::{self, HeaderValue},
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::{access_token::AccessToken, hosts::Hosts};
-use crate::notification::{ERRMSG_CHARS_MAX, Notification};
+use crate::failpoint;
+use crate::notification::{ERRMSG_CHARS_MAX, Kind, Notification};
 
 pub use self::message::MessageError;
 
@@ -139,6 +147,7 @@ pub struct Wechat {
 }
 
 const SEND_PATH: &str = "/cgi-bin/message/subscribe/send";
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 impl Wechat {
     /// Checks the options and sets up the connection pool; connects to nothing.
@@ -184,7 +193,7 @@ impl Wechat {
         self.request_timeout
     }
 
-    /// Sends one subscription message and reads the answer; takes `request_timeout` at most.
+    /// Sends one message of any kind and reads the answer; takes `request_timeout` at most.
     ///
     /// # Errors
     ///
@@ -197,8 +206,13 @@ impl Wechat {
         token: &AccessToken,
         notification: &Notification,
     ) -> Result<Reply, MessageError> {
-        let body = Bytes::from(message::body(notification)?);
-        let (exchange, took) = self.post(SEND_PATH, Some(token.expose()), body).await;
+        let (path, body) = match notification.kind {
+            Kind::OneTime | Kind::LongTerm => (SEND_PATH, message::body(notification)?),
+            Kind::Device => (device::SEND_PATH, device::body(notification)?),
+            Kind::ServiceCard => card::request(notification)?,
+        };
+        failpoint::pass("to", notification.openid.expose());
+        let (exchange, took) = self.post(path, Some(token), Bytes::from(body)).await;
         Ok(match exchange {
             Exchange::Answered { status, body } => {
                 read_send_reply(status, &body, notification.openid.expose(), took)
@@ -212,26 +226,53 @@ impl Wechat {
         })
     }
 
-    /// Posts `body` to the first host that can be connected to.
+    /// Posts `body`; as [`Self::call`].
+    async fn post(
+        &self,
+        path: &'static str,
+        access_token: Option<&AccessToken>,
+        body: Bytes,
+    ) -> (Exchange, Duration) {
+        self.call(path, access_token, Some(body), self.body_bytes_max)
+            .await
+    }
+
+    /// Posts `body`, or gets without one, with the token; as [`Self::request`].
+    async fn call(
+        &self,
+        path: &'static str,
+        access_token: Option<&AccessToken>,
+        body: Option<Bytes>,
+        reply_bytes_max: usize,
+    ) -> (Exchange, Duration) {
+        let address = |host| match access_token {
+            Some(token) => token.address(host, path, || self.hosts.url(host, path)),
+            None => self.hosts.url(host, path),
+        };
+        self.request(path, address, body, reply_bytes_max).await
+    }
+
+    /// Asks the first host that can be connected to: posts `body`, or gets without one.
     ///
     /// Another host is tried only after a failure that certainly sent nothing, and only while enough time is left to
     /// tell a connect time-out from a request time-out.
-    async fn post(
+    async fn request(
         &self,
         path: &str,
-        access_token: Option<&str>,
-        body: Bytes,
+        address: impl Fn(usize) -> Url,
+        body: Option<Bytes>,
+        reply_bytes_max: usize,
     ) -> (Exchange, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
         for tried in 1.. {
-            let mut url = self.hosts.url(host, path);
-            if let Some(access_token) = access_token {
-                url.query_pairs_mut()
-                    .append_pair("access_token", access_token);
-            }
+            let url = address(host);
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
-            let exchange = self.exchange(url, body.clone(), left).await;
+            failpoint::pass("before", path);
+            let exchange = self
+                .exchange(url, body.clone(), left, reply_bytes_max)
+                .await;
+            failpoint::pass("after", path);
             let Exchange::NotSent { .. } = exchange else {
                 return (exchange, started_at.elapsed());
             };
@@ -247,16 +288,21 @@ impl Wechat {
         unreachable!("the loop over hosts ends by returning")
     }
 
-    async fn exchange(&self, url: Url, body: Bytes, timeout: Duration) -> Exchange {
-        let sent = self
-            .client
-            .post(url)
-            .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-            .timeout(timeout)
-            .body(body)
-            .send()
-            .await;
-        let mut response = match sent {
+    async fn exchange(
+        &self,
+        url: Url,
+        body: Option<Bytes>,
+        timeout: Duration,
+        reply_bytes_max: usize,
+    ) -> Exchange {
+        let mut request = Request::new(Method::GET, url);
+        if let Some(body) = body {
+            *request.method_mut() = Method::POST;
+            request.headers_mut().insert(header::CONTENT_TYPE, JSON);
+            *request.body_mut() = Some(body.into());
+        }
+        *request.timeout_mut() = Some(timeout);
+        let mut response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 return Exchange::NotSent {
@@ -271,17 +317,23 @@ impl Wechat {
             }
         };
         let status = response.status();
-        let mut body = Vec::new();
+        let mut body = Bytes::new();
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > self.body_bytes_max => {
-                    let reason = format!("the reply is longer than {} bytes", self.body_bytes_max);
+                Ok(Some(chunk)) if body.len() + chunk.len() > reply_bytes_max => {
+                    let reason = format!("the reply is longer than {reply_bytes_max} bytes");
                     return Exchange::Lost {
                         reason,
                         status: Some(status),
                     };
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                // Nearly always the only one.
+                Ok(Some(chunk)) if body.is_empty() => body = chunk,
+                Ok(Some(chunk)) => {
+                    let mut longer = BytesMut::from(body);
+                    longer.extend_from_slice(&chunk);
+                    body = longer.freeze();
+                }
                 Ok(None) => return Exchange::Answered { status, body },
                 Err(error) => {
                     return Exchange::Lost {
@@ -298,7 +350,7 @@ impl Wechat {
 enum Exchange {
     Answered {
         status: StatusCode,
-        body: Vec<u8>,
+        body: Bytes,
     },
     NotSent {
         reason: String,

@@ -1,16 +1,19 @@
 //! The worker: lease → deliver → settle, until told to stop.
 //!
-//! Three kinds of tasks share one [`Worker`]. The *leaser* (`leasing`) reserves batches, one concurrency ahead of the
-//! sends. The *opener* and the *slots* (`sending`) record a batch's start durably, then send its rows, at most
-//! `concurrency` at a time. A *settler* for each batch (`settling`) writes outcomes, many a statement. When nothing is due
-//! the leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
+//! Four kinds of tasks share one [`Worker`]. The *leaser* (`leasing`) reserves batches, one concurrency ahead of the
+//! sends. The *opener* (`sending`) records a batch's start durably and hands its rows to the *slots* (`slots`), each of
+//! which sends one at a time; how many of them do is the concurrency. A *settler* for each batch (`settling`) writes
+//! outcomes, many a statement. Beside them login codes are exchanged for openids (`logins`). When nothing is due the
+//! leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
 //! not settled becomes a doubt, which any worker's maintenance makes of it.
 //!
 //! Start at [`run`].
 
 mod leasing;
+mod logins;
 mod sending;
 mod settling;
+mod slots;
 mod waking;
 
 use std::collections::{HashMap, HashSet};
@@ -18,17 +21,20 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use self::slots::Slots;
+use crate::config::{ConcurrencyMode, Settings};
 use crate::delivery::Deliverer;
 use crate::http::callback::Callbacks;
 use crate::http::{self, Health};
 use crate::maintenance;
+use crate::mirror::Mirror;
 use crate::notification::{Effect, PauseUntil};
 use crate::retry::{Reconnect, RetryPolicy};
 use crate::store::{ClaimPolicy, DoubtPolicy, MIGRATOR, SendingApp, Store, StoreError};
@@ -93,6 +99,7 @@ pub enum RunError {
 pub(crate) struct Worker {
     pub(crate) store: Store,
     pub(crate) deliverer: Deliverer,
+    pub(crate) mirror: Mirror,
     tokens: TokenKeeper,
     pub(crate) health: Health,
     pub(crate) options: Options,
@@ -107,24 +114,32 @@ pub(crate) struct Worker {
     pub(crate) abort: CancellationToken,
     /// Mini-programs not to send for, before the database's pause is seen by every lease.
     paused: Mutex<HashMap<String, Instant>>,
-    /// Leases this worker knows of, to tell them from what an unclear reply may have left.
-    known: Mutex<HashSet<i64>>,
+    /// Leases this worker knows of, to tell them from what an unclear reply may have left: id, and when it was leased, since
+    /// after a failover an id can be given out again while the lease that had it first is still remembered.
+    known: Mutex<HashSet<(i64, DateTime<Utc>)>>,
     /// Registered mini-programs whose secret we have.
     apps: Mutex<Vec<SendingApp>>,
     /// Lanes whose front is due but cannot be leased: for maintenance to tidy.
     pub(crate) blocked: mpsc::UnboundedSender<(String, i16)>,
+    /// Rung by the bell, for those who exchange login codes.
+    logins_rung: Notify,
     /// Live workers, for shares of a rate.
     pub(crate) workers_alive: AtomicI64,
     /// At most this many settles at once, so that leases always get a connection.
     settle_permits: Semaphore,
     /// Settles of few rows that wait for each other.
     small_settles: settling::SmallSettles,
+    /// Started rows on their way to the slots, and how many slots send.
+    slots: Slots,
 }
 
 /// The settings the tasks need.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
+    /// Sends in flight at most.
     pub(crate) concurrency: usize,
+    pub(crate) concurrency_min: usize,
+    pub(crate) concurrency_mode: ConcurrencyMode,
     pub(crate) lease: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) poll: Duration,
@@ -184,7 +199,7 @@ impl Worker {
 
     /// The leases this worker knows of.
     pub(crate) fn known_leases(&self) -> Vec<i64> {
-        lock(&self.known).iter().copied().collect()
+        lock(&self.known).iter().map(|(id, _)| *id).collect()
     }
 
     /// Whether sends of a mini-program are held back here.
@@ -256,7 +271,6 @@ async fn serve_http(
     settings: &Settings,
     health: &Health,
 ) -> Result<Option<(JoinHandle<()>, CancellationToken)>, RunError> {
-    let metrics = telemetry::record_metrics();
     let callbacks = Callbacks::of_settings(settings);
     let Some(address) = settings.listen() else {
         if callbacks.is_some() {
@@ -264,6 +278,8 @@ async fn serve_http(
         }
         return Ok(None);
     };
+    // Only where they can be read: what is recorded and never read is kept for ever.
+    let metrics = telemetry::record_metrics();
     let listener = http::bind(address).await?;
     let shutdown = CancellationToken::new();
     let (health, token) = (health.clone(), shutdown.clone());
@@ -298,6 +314,7 @@ async fn run_beside_listener(
         apps = worker.options.appids.len(),
         "Worker {} started", worker.id
     );
+    warn_of_weak_commits(&worker.store).await;
     let upkeep = tokio::spawn(maintenance::run(worker.clone(), blocked_lanes));
     let tokens = worker.tokens.clone();
     let refreshes = tokio::spawn(async move { tokens.keep_fresh().await });
@@ -309,6 +326,18 @@ async fn run_beside_listener(
     }
     info!(worker = %worker.id, "Worker {} stopped", worker.id);
     Ok(end)
+}
+
+/// Nothing here can make up for commits that a failover loses: whoever runs the database must know.
+async fn warn_of_weak_commits(store: &Store) {
+    match store.durability().await {
+        Ok(durability) => {
+            if let Some(weakness) = durability.weakness() {
+                warn!("The database may forget what was sent: {weakness}");
+            }
+        }
+        Err(error) => warn!("What commits wait for is not known: {error}"),
+    }
 }
 
 /// Waits for the database as long as it takes, then sees to the schema. `None`: stopped meanwhile.
@@ -328,7 +357,7 @@ async fn wait_for_schema(
         let error = match store.schema_version().await {
             Ok(found) if found >= Some(needed) => break,
             Ok(_) if migrate => {
-                MIGRATOR.run(&store.pool).await?;
+                MIGRATOR.run(&*store.pool).await?;
                 for advice in store.grant_roles().await? {
                     warn!("{advice}");
                 }
@@ -370,13 +399,21 @@ async fn enlist(
     let name = settings.worker().to_owned();
     let epoch = store.enlist(&name, &options.appids).await?;
     let id = format!("{name}#{epoch}");
-    let (deliverer, tokens) = build_deliverer(settings, &store, &id).await?;
+    let (wechat, tokens) = reach_wechat(settings, &store, &id)?;
+    let deliverer = build_deliverer(settings, &store, wechat.clone(), tokens.clone()).await?;
+    let mirror = Mirror::new(store.clone(), wechat, tokens.clone(), id.clone());
     // Leases, the bell and maintenance get connections of their own.
     let settles = (settings.pool_connections() as usize)
         .saturating_sub(3)
         .clamp(1, 4);
+    let slots = Slots::new(
+        options.concurrency_mode,
+        options.concurrency_min,
+        options.concurrency,
+    );
     let worker = Worker {
         deliverer,
+        mirror,
         tokens,
         health,
         options,
@@ -390,21 +427,23 @@ async fn enlist(
         known: Mutex::default(),
         apps: Mutex::default(),
         blocked,
+        logins_rung: Notify::new(),
         workers_alive: AtomicI64::new(1),
         settle_permits: Semaphore::new(settles),
         small_settles: settling::SmallSettles::default(),
+        slots,
         store,
     };
     worker.refresh_apps().await?;
     Ok(worker)
 }
 
-/// What sends: the client, the keeper of its tokens, and the rules for WeChat's answers.
-async fn build_deliverer(
+/// The client for WeChat and the keeper of its tokens, which `worker` names itself to.
+pub(crate) fn reach_wechat(
     settings: &Settings,
     store: &Store,
     worker: &str,
-) -> Result<(Deliverer, TokenKeeper), RunError> {
+) -> Result<(Arc<Wechat>, TokenKeeper), RunError> {
     let wechat = Wechat::new(&WechatOptions {
         hosts: settings.api_base().to_vec(),
         connect_timeout: settings.connect_timeout(),
@@ -419,15 +458,22 @@ async fn build_deliverer(
         secrets(settings),
         worker.to_owned(),
     );
+    Ok((wechat, tokens))
+}
+
+/// What sends: the client, the keeper of its tokens, and the rules for WeChat's answers.
+async fn build_deliverer(
+    settings: &Settings,
+    store: &Store,
+    wechat: Arc<Wechat>,
+    tokens: TokenKeeper,
+) -> Result<Deliverer, RunError> {
     let policy = RetryPolicy {
         base: settings.backoff_base(),
         cap: settings.backoff_cap(),
     };
     let rules = ErrcodeTable::new(store.errcode_rules().await?);
-    Ok((
-        Deliverer::new(wechat, tokens.clone(), rules, policy),
-        tokens,
-    ))
+    Ok(Deliverer::new(wechat, tokens, rules, policy))
 }
 
 /// The mini-programs this worker can send for.
@@ -443,6 +489,8 @@ impl Options {
         appids.sort();
         Self {
             concurrency: settings.concurrency(),
+            concurrency_min: settings.concurrency_min(),
+            concurrency_mode: settings.concurrency_mode(),
             lease: settings.lease(),
             request_timeout: settings.request_timeout(),
             poll: settings.poll(),
@@ -465,26 +513,29 @@ impl Options {
 /// The loop's tasks, then the graceful stop.
 async fn work(worker: &Arc<Worker>) -> RunEnd {
     let (leases, leased) = mpsc::channel(1);
-    let (rows, due) = async_channel::bounded(worker.options.concurrency);
     let bell = waking::listen(worker.clone());
     let mut leaser = tokio::spawn(leasing::lease_until_stopped(worker.clone(), leases, bell));
-    let opener = tokio::spawn(sending::open_batches(worker.clone(), leased, rows));
+    let opener = tokio::spawn(sending::open_batches(worker.clone(), leased));
     let mut slots = JoinSet::new();
-    for _ in 0..worker.options.concurrency {
-        slots.spawn(sending::send_rows(worker.clone(), due.clone()));
+    for slot in 0..worker.options.concurrency {
+        slots.spawn(sending::send_rows(worker.clone(), slot));
     }
-    drop(due);
+    let no_more_logins = CancellationToken::new();
+    let logins = logins::exchange_until_stopped(worker.clone(), no_more_logins.clone());
+    let logins = tokio::spawn(logins);
     // The drain's time begins with the stop, whatever the leaser is waiting for.
     tokio::select! {
         () = worker.stop.cancelled() => {}
         _ = &mut leaser => {}
     }
     worker.health.stopping();
+    no_more_logins.cancel();
     let drained = async {
         if !leaser.is_finished() {
             let _ = leaser.await;
         }
         let _ = opener.await;
+        let _ = logins.await;
         while slots.join_next().await.is_some() {}
         while worker.tally.batches() > 0 {
             worker.tally.changed.notified().await;

@@ -11,7 +11,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::plan::{CAFE, Fate, Plan, PlannedRow, REF_KEY, RefusedInsert};
+use super::plan::{CAFE, Fate, Plan, PlannedRow, RefusedInsert, business_ref_of};
 use crate::simulate::{Call, Ledger, STABLE_TOKEN_PATH};
 
 /// Refusals that count no attempt: the token was dead, or the user was busy.
@@ -144,7 +144,7 @@ impl<'a> Books<'a> {
         }
         let mut calls: HashMap<String, Vec<&Call>> = HashMap::new();
         for call in ledger.sends() {
-            let business_ref = call.value(REF_KEY).unwrap_or_default();
+            let business_ref = business_ref_of(call).unwrap_or_default();
             calls.entry(business_ref).or_default().push(call);
         }
         Self {
@@ -238,7 +238,12 @@ impl<'a> Books<'a> {
         let mut messages: HashMap<(&str, &str, &str), u64> = HashMap::new();
         for row in &self.plan.rows {
             let pair = (row.appid, row.openid.as_str(), row.template_id);
-            *messages.entry(pair).or_default() += row.messages as u64;
+            let spent = if row.fate.spends_credit() {
+                row.messages as u64
+            } else {
+                0
+            };
+            *messages.entry(pair).or_default() += spent;
         }
         for pair in &ledger.pairs {
             let key = (&*pair.appid, &*pair.openid, &*pair.template_id);
@@ -304,6 +309,17 @@ fn wrong_status(row: &PlannedRow, belief: &Belief) -> Option<String> {
         let (is, reason) = (&belief.status, belief.reason.as_deref().unwrap_or("-"));
         return Some(format!("is {is} ({reason}), and had to be {}", row.status));
     }
+    let settled_by = belief.settled_by.as_deref();
+    if row
+        .settled_by()
+        .is_some_and(|wanted| settled_by != Some(wanted))
+    {
+        let (by, wanted) = (settled_by.unwrap_or("-"), row.settled_by());
+        return Some(format!(
+            "was ended by {by}, and had to be by {}",
+            wanted.unwrap_or("-")
+        ));
+    }
     (belief.may_be_doubled != row.may_be_doubled).then(|| {
         let said = belief.may_be_doubled;
         format!("may_be_doubled is {said}, and had to be {}", !said)
@@ -321,7 +337,13 @@ fn wrong_messages(row: &PlannedRow, belief: &Belief, calls: &[&Call]) -> Option<
             "is {status}; WeChat delivered {messages} messages, it had to be {wanted}"
         ));
     }
-    if credits != messages {
+    if credits
+        != if row.fate.spends_credit() {
+            messages
+        } else {
+            0
+        }
+    {
         return Some(format!(
             "WeChat delivered {messages} messages for {credits} credits"
         ));
@@ -335,16 +357,21 @@ fn wrong_messages(row: &PlannedRow, belief: &Belief, calls: &[&Call]) -> Option<
     (believed_sent && messages == 0).then(|| format!("is {status}, and WeChat delivered nothing"))
 }
 
-/// The msgid is one that WeChat gave to this very row, in a reply that came through.
+/// The msgid is one that WeChat gave to this very row, in a reply that came through or in an event.
 fn wrong_msgid(belief: &Belief, calls: &[&Call]) -> Option<String> {
     let by_reply = belief.status == "sent" && belief.settled_by.as_deref() == Some("reply");
+    let by_event = belief.settled_by.as_deref() == Some("event");
     match belief.msgid {
         Some(msgid) => {
-            let told = |call: &&Call| call.msgid == Some(msgid) && call.reply_delivered;
+            let told = |call: &&Call| {
+                call.msgid == Some(msgid) && (call.reply_delivered || by_event && call.accepted)
+            };
             (!calls.iter().any(told))
                 .then(|| format!("has msgid {msgid}, which WeChat never told of this row"))
         }
-        None => by_reply.then(|| "was sent by WeChat's word, and has no msgid".to_owned()),
+        // WeChat gives none to a device's message and to a card.
+        None => (by_reply && calls.iter().any(|call| call.msgid.is_some()))
+            .then(|| "was sent by WeChat's word, and has no msgid".to_owned()),
     }
 }
 

@@ -10,24 +10,37 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::simulate::{Action, AppSpec, Rule, SEND_PATH, TemplateSpec};
+use crate::simulate::{Action, AppSpec, Call, CardCodeSpec, Rule, TemplateSpec};
 
 /// The mini-program that is registered from the start.
 pub const CAFE: &str = "wx_demo_cafe";
 /// The one that is registered only after rows came for it.
 pub const BOOKS: &str = "wx_demo_books";
-/// The secret of both.
+/// The one whose events WeChat pushes to the worker.
+pub const CINEMA: &str = "wx_demo_cinema";
+/// The secret of all.
 pub const SECRET: &str = "not-a-secret";
 /// The template of most rows.
 pub const PICKUP: &str = "pickup-ready";
 /// The template that is paused for a while.
 pub const REFUND: &str = "refund-done";
 const ARRIVED: &str = "book-arrived";
+const SHOW: &str = "show-soon";
+const NEWS: &str = "cinema-news";
+/// The template of a device's messages.
+pub(super) const MACHINE: &str = "machine-fault";
+/// The model of that device.
+pub(super) const MODEL: &str = "mdl-coffee-1";
+/// A service card: goods that a courier brings.
+const CARD: &str = "2001";
+const CARD_NOTIFY_TYPE: u32 = 2001;
+/// What was paid for it, in fen, and when.
+const PAID: (i64, i64) = (3600, 1_795_330_860);
 /// The field of every message that holds the row's `business_ref`.
 pub const REF_KEY: &str = "character_string1";
 
 /// The fewest rows a plan can have: every fate has its own and some are plainly sent.
-pub const ROWS_MIN: usize = 150;
+pub const ROWS_MIN: usize = 160;
 
 /// What happens to a row, and what must come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +57,14 @@ pub enum Fate {
     Armed,
     /// A held credit nobody uses.
     Held,
+    /// Its user turned a long-term template on: no credit is spent.
+    LongTerm,
+    /// It names a login code instead of the user.
+    LoginCode,
+    /// A message about a device.
+    Device,
+    /// A state of a service card.
+    Card,
     /// WeChat is busy (-1) once or twice.
     Retried,
     /// Inserted just as another system makes our access token useless.
@@ -56,8 +77,8 @@ pub enum Fate {
     AppAdded,
     /// The user gave no credit (43101).
     NoCredit,
-    /// A field is missing that only WeChat knows of (47003).
-    FieldMissing,
+    /// WeChat refuses a field that fits its template (47003).
+    FieldRefused,
     /// Its `expire_at` comes while its template is paused.
     Expired,
     /// The producer deletes it.
@@ -66,6 +87,8 @@ pub enum Fate {
     Cancelled,
     /// Inserted twice with one `dedup_key`.
     Duplicate,
+    /// The reply is lost, and WeChat's sent event comes.
+    EventCame,
     /// The reply is lost, and with it the last credit.
     PresumedSent,
     /// The reply is lost, and the user has another credit.
@@ -80,24 +103,29 @@ pub enum Fate {
 
 impl Fate {
     /// Every fate, in the order of the closing table.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Urgent,
         Self::Normal,
         Self::Bulk,
         Self::Scheduled,
         Self::Armed,
         Self::Held,
+        Self::LongTerm,
+        Self::LoginCode,
+        Self::Device,
+        Self::Card,
         Self::Retried,
         Self::TokenStolen,
         Self::UserBusy,
         Self::TemplateResumed,
         Self::AppAdded,
         Self::NoCredit,
-        Self::FieldMissing,
+        Self::FieldRefused,
         Self::Expired,
         Self::Deleted,
         Self::Cancelled,
         Self::Duplicate,
+        Self::EventCame,
         Self::PresumedSent,
         Self::Doubled,
         Self::ConfirmedSent,
@@ -115,17 +143,22 @@ impl Fate {
             Self::Scheduled => "scheduled seconds ahead",
             Self::Armed => "held, then armed",
             Self::Held => "held, never armed",
+            Self::LongTerm => "long-term message",
+            Self::LoginCode => "login code, no openid",
+            Self::Device => "device message",
+            Self::Card => "service card",
             Self::Retried => "WeChat busy (-1)",
             Self::TokenStolen => "token stolen (40001)",
             Self::UserBusy => "user busy (43108)",
             Self::TemplateResumed => "template was paused",
             Self::AppAdded => "app added later",
             Self::NoCredit => "no credit (43101)",
-            Self::FieldMissing => "field missing (47003)",
+            Self::FieldRefused => "field refused (47003)",
             Self::Expired => "expired while waiting",
             Self::Deleted => "cancelled by DELETE",
             Self::Cancelled => "cancelled by operator",
             Self::Duplicate => "same dedup_key twice",
+            Self::EventCame => "reply lost, event came",
             Self::PresumedSent => "reply lost, last credit",
             Self::Doubled => "reply lost, two credits",
             Self::ConfirmedSent => "reply lost, confirmed",
@@ -147,12 +180,17 @@ impl Fate {
             Self::Held
             | Self::UserBusy
             | Self::AppAdded
-            | Self::FieldMissing
+            | Self::FieldRefused
             | Self::Expired
             | Self::Deleted
             | Self::Cancelled => 6,
-            Self::PresumedSent => 4,
-            Self::Doubled | Self::ConfirmedSent => 3,
+            Self::EventCame | Self::PresumedSent => 4,
+            Self::Doubled
+            | Self::ConfirmedSent
+            | Self::LongTerm
+            | Self::LoginCode
+            | Self::Device
+            | Self::Card => 3,
             Self::ConfirmedUnsent | Self::Unresolved => 2,
         }
     }
@@ -161,7 +199,7 @@ impl Fate {
     fn status(self) -> &'static str {
         match self {
             Self::Held => "held",
-            Self::NoCredit | Self::FieldMissing => "dead",
+            Self::NoCredit | Self::FieldRefused => "dead",
             Self::Expired => "expired",
             Self::Deleted | Self::Cancelled => "cancelled",
             Self::PresumedSent => "presumed_sent",
@@ -183,10 +221,16 @@ impl Fate {
     /// be accepted and be seen.
     pub(super) fn credits(self) -> u64 {
         match self {
-            Self::NoCredit => 0,
+            // A device and a card are subscribed to in their own way.
+            Self::NoCredit | Self::Device | Self::Card => 0,
             Self::Doubled => 2,
             _ => 1,
         }
+    }
+
+    /// Whether a message of this fate takes a credit.
+    pub(super) fn spends_credit(self) -> bool {
+        !matches!(self, Self::LongTerm | Self::Device | Self::Card)
     }
 
     /// What the fake does to the first calls for such a row; `turn` counts the rows of the fate.
@@ -208,9 +252,19 @@ impl Fate {
         match self {
             Self::Retried => Some((1 + turn as u64 % 2, busy(-1))),
             Self::UserBusy => Some((1, busy(43108))),
-            Self::PresumedSent | Self::Doubled | Self::ConfirmedSent | Self::Unresolved => {
-                Some((1, lost))
-            }
+            Self::FieldRefused => Some((
+                1,
+                Action::Errcode {
+                    errcode: 47003,
+                    errmsg: Some("argument invalid! data.thing2.value invalid".to_owned()),
+                    after_credit: false,
+                },
+            )),
+            Self::EventCame
+            | Self::PresumedSent
+            | Self::Doubled
+            | Self::ConfirmedSent
+            | Self::Unresolved => Some((1, lost)),
             Self::ConfirmedUnsent => Some((
                 1,
                 Action::HttpStatus {
@@ -224,7 +278,7 @@ impl Fate {
 }
 
 /// The rows of all fates but the three lanes.
-const SPECIAL_ROWS: usize = 4 * 12 + 10 + 2 * 8 + 7 * 6 + 4 + 2 * 3 + 2 * 2;
+const SPECIAL_ROWS: usize = 4 * 12 + 10 + 2 * 8 + 7 * 6 + 2 * 4 + 6 * 3 + 2 * 2;
 
 /// One row, before it is inserted.
 #[derive(Debug, Clone)]
@@ -249,6 +303,7 @@ pub struct PlannedRow {
     columns: Vec<(&'static str, String)>,
     data: Option<String>,
     fault: Option<(u64, Action)>,
+    number: usize,
 }
 
 impl PlannedRow {
@@ -257,6 +312,10 @@ impl PlannedRow {
         let (appid, template_id) = match fate {
             Fate::AppAdded => (BOOKS, ARRIVED),
             Fate::TemplateResumed | Fate::Expired => (CAFE, REFUND),
+            Fate::EventCame | Fate::LoginCode => (CINEMA, SHOW),
+            Fate::LongTerm => (CINEMA, NEWS),
+            Fate::Device => (CAFE, MACHINE),
+            Fate::Card => (CAFE, CARD),
             _ => (CAFE, PICKUP),
         };
         let columns = match fate {
@@ -266,6 +325,30 @@ impl PlannedRow {
             Fate::Armed | Fate::Held => vec![("held", "true".to_owned())],
             Fate::Deleted | Fate::Cancelled => vec![("send_at", seconds_ahead(3600))],
             Fate::Expired => vec![("expire_at", seconds_ahead(4))],
+            Fate::LongTerm => vec![("kind", literal("long_term"))],
+            Fate::Device => vec![
+                ("kind", literal("device")),
+                ("page", literal("pages/machine")),
+                (
+                    "extra",
+                    literal(&format!(
+                        r#"{{"sn":"{}","modelId":"{MODEL}"}}"#,
+                        serial_number(number)
+                    )),
+                ),
+            ],
+            Fate::Card => vec![
+                ("kind", literal("service_card")),
+                (
+                    "extra",
+                    literal(&format!(
+                        r#"{{"notify_code":"{}","check_json":{{"pay_amount":{},"pay_time":{}}}}}"#,
+                        notify_code(number),
+                        PAID.0,
+                        PAID.1
+                    )),
+                ),
+            ],
             Fate::ConfirmedSent | Fate::ConfirmedUnsent => vec![("on_doubt", literal("hold"))],
             Fate::Unresolved => vec![
                 ("on_doubt", literal("hold")),
@@ -274,7 +357,7 @@ impl PlannedRow {
             _ => Vec::new(),
         };
         let openid = format!("oUser{number:05}");
-        let message = message(fate, template_id, &business_ref, number);
+        let message = message(template_id, &business_ref, number);
         let is_held = matches!(fate, Fate::Armed | Fate::Held);
         Self {
             fate,
@@ -287,6 +370,7 @@ impl PlannedRow {
             columns,
             data: (!is_held).then_some(message),
             fault: fate.fault(turn),
+            number,
             business_ref,
         }
     }
@@ -306,9 +390,19 @@ impl PlannedRow {
     /// The INSERT that a producer would type, in two or three lines.
     #[must_use]
     pub fn insert_statement(&self) -> String {
+        self.insert_statement_to("openid", &self.openid)
+    }
+
+    /// The INSERT of a back end that knows no openid, only the code that the page sent along.
+    #[must_use]
+    pub fn insert_statement_with_login_code(&self, code: &str) -> String {
+        self.insert_statement_to("login_code", code)
+    }
+
+    fn insert_statement_to(&self, receiver: &'static str, name: &str) -> String {
         let mut columns = vec![
             ("appid", literal(self.appid)),
-            ("openid", literal(&self.openid)),
+            (receiver, literal(name)),
             ("template_id", literal(self.template_id)),
         ];
         columns.extend(self.columns.iter().cloned());
@@ -316,12 +410,16 @@ impl PlannedRow {
         let mut names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         let values: Vec<&str> = columns.iter().map(|(_, value)| value.as_str()).collect();
         let mut values = values.join(", ");
+        if values.len() > 65 {
+            // As somebody would type it into 80 columns.
+            values = values.replacen("', now()", "',\n    now()", 1);
+        }
         if let Some(data) = &self.data {
             names.push("data");
-            values += &format!(",\n        {}", literal(data));
+            values += &format!(",\n {}", literal(data));
         }
         let names = names.join(", ");
-        format!("insert into pending_notifications ({names})\nvalues ({values})")
+        format!("insert into pending_notifications\n    ({names})\nvalues ({values})")
     }
 
     /// The statement that gives a held credit its message.
@@ -329,7 +427,7 @@ impl PlannedRow {
     pub fn arm_statement(&self) -> String {
         let (appid, openid) = (literal(self.appid), literal(&self.openid));
         let template_id = literal(self.template_id);
-        let data = literal(&message(self.fate, self.template_id, &self.business_ref, 0));
+        let data = literal(&message(self.template_id, &self.business_ref, 0));
         format!("select arm({appid}, {openid}, {template_id},\n           {data})")
     }
 
@@ -344,8 +442,33 @@ impl PlannedRow {
     pub(super) fn loses_reply(&self) -> bool {
         matches!(
             self.fate,
-            Fate::PresumedSent | Fate::Doubled | Fate::ConfirmedSent | Fate::Unresolved
+            Fate::EventCame
+                | Fate::PresumedSent
+                | Fate::Doubled
+                | Fate::ConfirmedSent
+                | Fate::Unresolved
         )
+    }
+
+    /// The serial number of the device it is about.
+    pub(super) fn serial_number(&self) -> Option<String> {
+        (self.fate == Fate::Device).then(|| serial_number(self.number))
+    }
+
+    /// The payment whose card it updates.
+    pub(super) fn card_code(&self) -> Option<CardCodeSpec> {
+        (self.fate == Fate::Card).then(|| CardCodeSpec {
+            openid: self.openid.clone(),
+            notify_type: CARD_NOTIFY_TYPE,
+            notify_code: notify_code(self.number),
+            pay_amount: Some(PAID.0),
+            pay_time: Some(PAID.1),
+        })
+    }
+
+    /// What must have ended the row, where the fate is about that.
+    pub(super) fn settled_by(&self) -> Option<&'static str> {
+        (self.fate == Fate::EventCame).then_some("event")
     }
 
     /// What the fake does to the first calls for this row.
@@ -353,7 +476,7 @@ impl PlannedRow {
     pub fn rule(&self) -> Option<Rule> {
         let (count, action) = self.fault.clone()?;
         Some(Rule {
-            path: Some(SEND_PATH.to_owned()),
+            path: Some(crate::simulate::SEND_PATH.to_owned()),
             appid: None,
             openid: Some(self.openid.clone()),
             template_id: None,
@@ -366,25 +489,47 @@ impl PlannedRow {
 }
 
 /// The message of a row as a producer writes it.
-fn message(fate: Fate, template_id: &str, business_ref: &str, number: usize) -> String {
+fn message(template_id: &str, business_ref: &str, number: usize) -> String {
     const DRINKS: [&str; 5] = [
         "桂花拿铁两杯",
         "美式咖啡一杯",
-        "燕麦拿铁加浓缩",
+        "燕麦拿铁一杯",
         "冷萃三杯少冰",
         "抹茶拿铁一杯",
     ];
     let drink = DRINKS[number % DRINKS.len()];
     match template_id {
-        _ if fate == Fate::FieldMissing => {
-            format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}"}}"#)
-        }
         REFUND => format!(r#"{{"{REF_KEY}": "{business_ref}", "amount2": "¥36.00"}}"#),
+        NEWS => format!(r#"{{"{REF_KEY}":"{business_ref}","thing2":"周末加映四场"}}"#),
+        MACHINE => format!(r#"{{"{REF_KEY}":"{business_ref}","enum_string2":"缺水"}}"#),
+        CARD => format!(r#"{{"cur_status":1,"wxa_path_query":"{CARD_PAGE}{business_ref}"}}"#),
+        SHOW => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《流浪地球》今晚七点半"}}"#),
         ARRIVED => format!(r#"{{"{REF_KEY}": "{business_ref}", "thing2": "《三体》到货"}}"#),
         _ => format!(
             r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}", "phrase3": "待取餐"}}"#
         ),
     }
+}
+
+/// Where a card leads; the order number follows, and names the row in WeChat's ledger.
+const CARD_PAGE: &str = "pages/order/detail?id=";
+
+/// The order number that a message in WeChat's ledger carries.
+pub(super) fn business_ref_of(call: &Call) -> Option<String> {
+    call.value(REF_KEY).or_else(|| {
+        let content: serde_json::Value = serde_json::from_str(call.data.as_ref()?.get()).ok()?;
+        let page = content.get("wxa_path_query")?.as_str()?;
+        page.strip_prefix(CARD_PAGE).map(str::to_owned)
+    })
+}
+
+fn serial_number(number: usize) -> String {
+    format!("SN-{number:05}")
+}
+
+/// As WeChat Pay numbers its transactions.
+fn notify_code(number: usize) -> String {
+    format!("42000000002026112200000{number:05}")
 }
 
 /// A statement that the database must refuse.
@@ -440,13 +585,13 @@ impl Plan {
     }
 }
 
-/// What the fake must know of both mini-programs.
-pub(super) fn apps() -> [AppSpec; 2] {
-    [CAFE, BOOKS].map(|appid| AppSpec::new(appid, SECRET))
+/// What the fake must know of the mini-programs.
+pub(super) fn apps() -> [AppSpec; 3] {
+    [CAFE, BOOKS, CINEMA].map(|appid| AppSpec::new(appid, SECRET))
 }
 
-/// The templates of both mini-programs.
-pub(super) fn templates() -> [(&'static str, TemplateSpec); 3] {
+/// The templates of the mini-programs.
+pub(super) fn templates() -> [(&'static str, TemplateSpec); 6] {
     [
         (
             CAFE,
@@ -454,6 +599,15 @@ pub(super) fn templates() -> [(&'static str, TemplateSpec); 3] {
         ),
         (CAFE, TemplateSpec::new(REFUND, [REF_KEY, "amount2"])),
         (BOOKS, TemplateSpec::new(ARRIVED, [REF_KEY, "thing2"])),
+        (CINEMA, TemplateSpec::new(SHOW, [REF_KEY, "thing2"])),
+        (
+            CINEMA,
+            TemplateSpec::new(NEWS, [REF_KEY, "thing2"]).long_term(),
+        ),
+        (
+            CAFE,
+            TemplateSpec::new(MACHINE, [REF_KEY, "enum_string2"]).device(),
+        ),
     ]
 }
 
@@ -494,7 +648,7 @@ mod tests {
 
     #[test]
     fn a_plan_has_as_many_rows_as_asked_for_and_every_fate() {
-        for asked in [ROWS_MIN, 151, 320, 5000] {
+        for asked in [ROWS_MIN, 161, 320, 5000] {
             let plan = Plan::new(asked, 1);
             assert_eq!(plan.rows.len(), asked);
             for fate in Fate::ALL {

@@ -17,6 +17,11 @@ use crate::simulate::Ledger;
 /// Disagreements that are written out; the rest is counted.
 const SHOWN_DISAGREEMENTS: usize = 20;
 
+/// A line's length: what is longer is broken, for terminals of 80 columns.
+const LINE_CHARS: usize = 78;
+/// What stands beside the bar.
+const PROGRESS_CHARS: usize = 46;
+
 /// Where the demo shows itself.
 pub struct Screen {
     shows: bool,
@@ -89,6 +94,19 @@ impl Screen {
         ));
     }
 
+    /// An error as the database words it, broken between words.
+    pub fn error(&self, message: &str) {
+        let mut line = "  ERROR:".to_owned();
+        for word in message.split(' ') {
+            if line.chars().count() + 1 + word.chars().count() > LINE_CHARS {
+                self.say(&line);
+                line = " ".repeat(8);
+            }
+            line = format!("{line} {word}");
+        }
+        self.say(&line);
+    }
+
     /// Something that happened just now.
     pub fn event(&self, text: &str) {
         let at = format!("{:5.1} s", self.started.elapsed().as_secs_f64());
@@ -114,16 +132,23 @@ impl Screen {
             "sent",
             "sending",
             "due",
-            "scheduled",
-            "retrying",
-            "paused",
             "in_doubt",
+            "paused",
+            "retrying",
+            "scheduled",
         ];
-        let message = shown
-            .iter()
-            .filter_map(|status| Some(format!("{} {status}", statuses.get(status)?)))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let mut message = String::new();
+        for status in shown {
+            let Some(rows) = statuses.get(status) else {
+                continue;
+            };
+            let joint = if message.is_empty() { "" } else { ", " };
+            let part = format!("{joint}{rows} {status}");
+            if message.len() + part.len() > PROGRESS_CHARS {
+                break;
+            }
+            message += &part;
+        }
         if let Some(bar) = &self.bar {
             bar.set_position(done as u64);
             bar.set_message(message);
@@ -154,15 +179,18 @@ impl Screen {
             let rows: usize = comparison.fates.iter().map(|sum| sum.rows).sum();
             let verdict = format!("They agree, row by row, on all {rows} rows.");
             let counts = &ledger.counts;
+            let credits: usize = comparison.fates.iter().map(|sum| sum.credits_taken).sum();
             self.say(&format!(
-                "\n{} {} {} sends arrived,\n{} messages were delivered for as many credits, \
-                 {} replies were lost on the way back:\nevery message belongs to a row that says so, \
-                 and no other row cost a credit.",
+                "\n{} {}\n{} sends arrived, {} messages were delivered, {} of them for a credit each,\n\
+                 {} replies were lost on the way back, {} events were pushed:\n\
+                 every message belongs to a row that says so, and no other row cost a credit.",
                 self.paint("✓", |text| text.green().to_string()),
                 self.bold(&verdict),
                 counts.sends_arrived,
                 counts.sends_accepted,
+                credits,
                 counts.replies_lost,
+                counts.callbacks_answered,
             ));
             return;
         }
@@ -198,7 +226,7 @@ impl Screen {
             "\ntries",
             "WeChat\nsends",
             "\ncredits",
-            "\nmessages",
+            "\nmsgs",
             "",
         ];
         table.set_header(headings.map(|heading| {
@@ -227,8 +255,9 @@ impl Screen {
             Cell::new(0),
             mark(refused == tried),
         ]);
-        for column in [1, 3, 4, 5, 6] {
-            if let Some(column) = table.column_mut(column) {
+        for (number, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 1));
+            if [1, 3, 4, 5, 6].contains(&number) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }

@@ -10,13 +10,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::comparison::Belief;
-use super::plan::{self, BOOKS, CAFE, Fate, Plan, REFUND, RefusedInsert, SECRET};
+use super::plan::{self, BOOKS, CAFE, CINEMA, Fate, Plan, REFUND, RefusedInsert, SECRET};
 use super::screen::Screen;
 use crate::config::{Settings, Sources};
-use crate::simulate::{FakeWechat, Ledger, SimulateOptions};
+use crate::simulate::{CallbackSpec, FakeWechat, Ledger, SimulateOptions};
 use crate::store::MIGRATOR;
 use crate::worker::{self, RunEnd, RunError, RunOptions};
 
+/// What both sides of the callbacks know.
+const CALLBACK_TOKEN: &str = "demotoken";
+const CALLBACK_AESKEY: &str = "q1Os1ZMe0nG28KUEx9lg3HjK7V5QyXvi212fzsgDqg0";
 /// Sends in flight: few, so that one can watch.
 const CONCURRENCY: u32 = 12;
 /// How long the plain rows should take together.
@@ -40,6 +43,7 @@ pub(super) struct Stage<'a> {
 #[derive(Debug, Default)]
 struct Done {
     lost: bool,
+    told: bool,
     stolen: bool,
     cancelled: bool,
     armed: bool,
@@ -98,12 +102,14 @@ impl<'a> Stage<'a> {
             .run(&pool)
             .await
             .context("applying the migrations")?;
-        let fake = start_fake(plan, seed).await?;
-        sqlx::query(include_str!("../../sql/demo/add_demo_app.sql"))
-            .bind(CAFE)
-            .bind("咖啡小程序")
-            .execute(&pool)
-            .await?;
+        let fake = start_fake(plan, seed, listen).await?;
+        for (appid, name) in [(CAFE, "咖啡小程序"), (CINEMA, "影院小程序")] {
+            sqlx::query(include_str!("../../sql/demo/add_demo_app.sql"))
+                .bind(appid)
+                .bind(name)
+                .execute(&pool)
+                .await?;
+        }
         let settings = settings(database_url, &fake.base_url(), listen)?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -142,11 +148,17 @@ impl<'a> Stage<'a> {
     pub async fn play(&self) -> anyhow::Result<Vec<Belief>> {
         self.pause_template().await?;
         for row in &self.plan.rows {
-            if row.fate != Fate::TokenStolen {
-                self.type_sql(&row.insert_statement())
-                    .await
-                    .with_context(|| format!("a row of the demo: {}", row.insert_statement()))?;
-            }
+            let statement = match row.fate {
+                Fate::TokenStolen => continue,
+                Fate::LoginCode => {
+                    let code = self.fake.control().issue_login_code(row.appid, &row.openid);
+                    row.insert_statement_with_login_code(&code)
+                }
+                _ => row.insert_statement(),
+            };
+            self.type_sql(&statement)
+                .await
+                .with_context(|| format!("a row of the demo: {}", row.insert_statement()))?;
         }
         let rows = self.plan.rows.len();
         self.screen.event(&format!(
@@ -234,8 +246,14 @@ impl<'a> Stage<'a> {
         let to_lose = self.plan.rows.iter().filter(|row| row.loses_reply());
         if !done.lost && lost >= to_lose.count() as u64 {
             done.lost = true;
+            self.screen
+                .event(&format!("{lost} replies are lost: those rows are in doubt"));
+        }
+        if !done.told && self.all_are(Fate::EventCame, "sent", beliefs) {
+            done.told = true;
+            let count = self.plan.of(Fate::EventCame).count();
             self.screen.event(&format!(
-                "{lost} replies are lost: those rows are in doubt, and sent again or held, as they say"
+                "{count} of them are told of by WeChat's events: sent, and not sent twice"
             ));
         }
         let busy = beliefs
@@ -272,14 +290,14 @@ impl<'a> Stage<'a> {
             done.confirmed = true;
             let count = self.plan.of(Fate::ConfirmedSent).count();
             self.screen.event(&format!(
-                "{count} doubts on hold: the message arrived, says an operator, confirm_sent(id)"
+                "{count} doubts on hold, and the message came: confirm_sent(id)"
             ));
         }
         if !done.denied && self.decide(&DENY, beliefs, &mut done.decided).await? {
             done.denied = true;
             let count = self.plan.of(Fate::ConfirmedUnsent).count();
             self.screen.event(&format!(
-                "{count} doubts on hold: nothing arrived, confirm_not_sent(id), so they are sent"
+                "{count} doubts on hold, and nothing came: confirm_not_sent(id) sends them"
             ));
         }
         Ok(())
@@ -320,9 +338,8 @@ impl<'a> Stage<'a> {
         let _ = tokio::time::timeout(ARRIVE_WITHIN, arrive).await;
         control.steal_token(CAFE);
         control.release();
-        self.screen.event(
-            "another system takes the access token in mid-flight: 40001, refreshed once for all",
-        );
+        self.screen
+            .event("the access token is stolen in mid-flight: 40001, one refresh for all");
         Ok(())
     }
 
@@ -372,7 +389,7 @@ impl<'a> Stage<'a> {
             .execute(&self.pool)
             .await?;
         self.screen.event(&format!(
-            "{REFUND} is resumed; some rows expired meanwhile, the others go out"
+            "{REFUND} is resumed: some rows expired meanwhile, others go out"
         ));
         Ok(())
     }
@@ -403,7 +420,7 @@ impl<'a> Stage<'a> {
 }
 
 /// A fake WeChat that knows the plan's users, their credits, and what goes wrong.
-async fn start_fake(plan: &Plan, seed: u64) -> anyhow::Result<FakeWechat> {
+async fn start_fake(plan: &Plan, seed: u64, listen: &str) -> anyhow::Result<FakeWechat> {
     let options = SimulateOptions {
         seed: Some(seed),
         ..SimulateOptions::strict(plan::apps())
@@ -420,7 +437,16 @@ async fn start_fake(plan: &Plan, seed: u64) -> anyhow::Result<FakeWechat> {
         if let Some(rule) = row.rule() {
             control.script(rule);
         }
+        if let Some(sn) = row.serial_number() {
+            control.subscribe_device(row.appid, &row.openid, row.template_id, &sn, plan::MODEL);
+        }
+        if let Some(code) = row.card_code() {
+            control.issue_card_code(row.appid, code);
+        }
     }
+    let url = format!("http://{listen}/wechat/callback/{{appid}}");
+    let callback = CallbackSpec::new(url, CALLBACK_TOKEN).with_aeskey(CALLBACK_AESKEY);
+    control.set_callback(CINEMA, Some(callback));
     let latency_ms = (CONCURRENCY as usize * LANES_MS / plan.rows.len()).clamp(1, 100);
     control.set_latency(Duration::from_millis(latency_ms as u64));
     Ok(fake)
@@ -443,6 +469,12 @@ fn settings(database_url: &str, api_base: &str, listen: &str) -> anyhow::Result<
         .with("WXNOTIFY_DRAIN_SECS", "5")
         .with("WXNOTIFY_LISTEN", listen)
         .with(&format!("WXNOTIFY_APPSECRET_{CAFE}"), SECRET)
-        .with(&format!("WXNOTIFY_APPSECRET_{BOOKS}"), SECRET);
+        .with(&format!("WXNOTIFY_APPSECRET_{BOOKS}"), SECRET)
+        .with(&format!("WXNOTIFY_APPSECRET_{CINEMA}"), SECRET)
+        .with(&format!("WXNOTIFY_CALLBACK_TOKEN_{CINEMA}"), CALLBACK_TOKEN)
+        .with(
+            &format!("WXNOTIFY_CALLBACK_AESKEY_{CINEMA}"),
+            CALLBACK_AESKEY,
+        );
     Ok(Settings::load(&sources)?)
 }

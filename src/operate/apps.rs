@@ -1,4 +1,4 @@
-//! `wxnotify app` and `wxnotify template`: registering, pausing and resuming.
+//! `wxnotify app`: registering, pausing and resuming.
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
@@ -64,40 +64,6 @@ pub enum AppCommand {
     },
 }
 
-/// Commands on templates.
-#[derive(Debug, Subcommand)]
-pub enum TemplateCommand {
-    /// List the templates that are or were paused
-    List {
-        /// Only of this mini-program
-        #[arg(long)]
-        appid: Option<String>,
-    },
-    /// Let the rows of a template wait
-    Pause {
-        /// WeChat's appid
-        appid: String,
-        /// WeChat's private template id
-        template_id: String,
-        /// How long, and why.
-        #[command(flatten)]
-        pause: PauseArgs,
-        /// Common options.
-        #[command(flatten)]
-        options: PlainChange,
-    },
-    /// End the pause of a template
-    Resume {
-        /// WeChat's appid
-        appid: String,
-        /// WeChat's private template id
-        template_id: String,
-        /// Common options.
-        #[command(flatten)]
-        options: PlainChange,
-    },
-}
-
 /// Options of a change that is not about a selection of notifications.
 #[derive(Debug, Clone, Args)]
 pub struct PlainChange {
@@ -146,7 +112,7 @@ fn parse_rate(text: &str) -> Result<f32, String> {
     }
 }
 
-pub(super) async fn run_app(command: AppCommand, store: &Store) -> anyhow::Result<Report> {
+pub(super) async fn run(command: AppCommand, store: &Store) -> anyhow::Result<Report> {
     match command {
         AppCommand::Add {
             appid,
@@ -213,7 +179,7 @@ fn sends(dry_run: bool) -> &'static str {
 }
 
 /// A plain word for an unregistered app, before anything is tried.
-async fn need_app(store: &Store, appid: &str) -> anyhow::Result<()> {
+pub(super) async fn need_app(store: &Store, appid: &str) -> anyhow::Result<()> {
     let apps = store.list_apps().await?;
     if apps.iter().any(|app| app.appid == appid) {
         return Ok(());
@@ -323,110 +289,12 @@ async fn list_apps(store: &Store) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn until(paused: bool, time: Option<DateTime<Utc>>) -> (String, Tone) {
+pub(super) fn until(paused: bool, time: Option<DateTime<Utc>>) -> (String, Tone) {
     match (paused, time) {
         (false, _) => cell(""),
         (true, None) => cell("an operator resumes it"),
         (true, time) => moment(time),
     }
-}
-
-pub(super) async fn run_template(
-    command: TemplateCommand,
-    store: &Store,
-) -> anyhow::Result<Report> {
-    match command {
-        TemplateCommand::List { appid, .. } => list_templates(store, appid.as_deref()).await,
-        TemplateCommand::Pause {
-            appid,
-            template_id,
-            pause,
-            options,
-        } => {
-            need_app(store, &appid).await?;
-            if !options.dry_run {
-                let audit = audit(options.note);
-                store
-                    .pause_template_by_operator(
-                        &appid,
-                        &template_id,
-                        pause.until,
-                        &pause.reason,
-                        &audit,
-                    )
-                    .await?;
-            }
-            Ok(pause_report(
-                "template",
-                &appid,
-                Some(&template_id),
-                &pause,
-                options.dry_run,
-            ))
-        }
-        TemplateCommand::Resume {
-            appid,
-            template_id,
-            options,
-        } => {
-            need_app(store, &appid).await?;
-            let known = store.list_templates(Some(&appid)).await?;
-            if !known
-                .iter()
-                .any(|template| template.template_id == template_id)
-            {
-                return Err(OperateError::usage(format!(
-                    "template {template_id} of app {appid} was never paused\nnext: `wxnotify template list --appid {appid}`"
-                ))
-                .into());
-            }
-            let mut due = 0;
-            if !options.dry_run {
-                let audit = audit(options.note);
-                loop {
-                    let rows = store.resume_template(&appid, &template_id, &audit).await?;
-                    due += i64::from(rows);
-                    if rows < BATCH_ROWS as i32 {
-                        break;
-                    }
-                }
-            }
-            Ok(resume_report(
-                "template",
-                &appid,
-                Some(&template_id),
-                due,
-                options.dry_run,
-            ))
-        }
-    }
-}
-
-async fn list_templates(store: &Store, appid: Option<&str>) -> anyhow::Result<Report> {
-    let templates = store.list_templates(appid).await?;
-    let mut report = Report::new(json!({ "templates": templates }));
-    if templates.is_empty() {
-        report.line("No template was ever paused.");
-        return Ok(report);
-    }
-    let mut table = Table::new(&["appid", "template", "state", "errcode#", "reason", "until"]);
-    for template in &templates {
-        let (state, tone) = if template.paused {
-            ("paused", Tone::Bad)
-        } else {
-            ("sends", Tone::Good)
-        };
-        table.row(vec![
-            cell(&template.appid),
-            cell(&template.template_id),
-            (state.to_owned(), tone),
-            optional(template.pause_errcode.filter(|_| template.paused)),
-            optional(template.pause_reason.as_ref().filter(|_| template.paused)),
-            until(template.paused, template.paused_until),
-        ]);
-    }
-    report.table(table);
-    Ok(report)
 }
 
 /// `app wx1` or `template T of app wx1`.
@@ -437,7 +305,7 @@ fn called(appid: &str, template_id: Option<&str>) -> String {
     }
 }
 
-fn pause_report(
+pub(super) fn pause_report(
     what: &str,
     appid: &str,
     template_id: Option<&str>,
@@ -462,7 +330,7 @@ fn pause_report(
     report
 }
 
-fn resume_report(
+pub(super) fn resume_report(
     what: &str,
     appid: &str,
     template_id: Option<&str>,

@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 
 use super::report::{Report, Table, Tone, age, cell, moment, optional};
 use super::selection::Selection;
-use crate::store::Store;
+use super::templates::stranded_step;
+use crate::store::mirror::Stranded;
 use crate::store::operators::{
     Backlog, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
 };
+use crate::store::{Punishment, Store};
 
 /// `wxnotify status`
 #[derive(Debug, Args)]
@@ -62,6 +64,8 @@ struct Glance {
     workers: Vec<LiveWorker>,
     pauses: Vec<Pause>,
     tokens: Vec<TokenState>,
+    stranded: Vec<Stranded>,
+    punishments: Vec<Punishment>,
 }
 
 pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Report> {
@@ -74,13 +78,15 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
         workers: store.live_workers().await?,
         pauses: store.pauses(appid).await?,
         tokens: store.token_states(appid).await?,
+        stranded: store.stranded(appid).await?,
+        punishments: store.punishments(appid).await?,
     };
     let oldest = glance.backlog.iter().filter_map(|row| row.oldest_due).min();
     let steps = next_steps(&glance, oldest);
     let mut report = Report::new(json!({
         "backlog": glance.backlog, "oldest_due": oldest, "in_doubt": glance.doubts, "failures_last_day": glance.failures,
         "dead_last_day": glance.dead, "workers": glance.workers, "pauses": glance.pauses, "tokens": glance.tokens,
-        "next_steps": steps,
+        "stranded": glance.stranded, "punishments_last_week": glance.punishments, "next_steps": steps,
     }));
     show_backlog(&mut report, &glance, oldest);
     show_workers(&mut report, &glance.workers);
@@ -109,7 +115,18 @@ fn next_steps(glance: &Glance, oldest: Option<DateTime<Utc>>) -> Vec<String> {
     if glance.workers.is_empty() && waiting {
         steps.push("rows wait and no worker is alive: start one with `wxnotify run`".to_owned());
     }
+    steps.extend(glance.stranded.iter().map(stranded_step));
+    let is_stranded = |pause: &Pause| {
+        let of = |row: &Stranded| pause.template_id.as_ref() == Some(&row.template_id);
+        glance
+            .stranded
+            .iter()
+            .any(|row| row.appid == pause.appid && of(row))
+    };
     for pause in glance.pauses.iter().filter(|pause| pause.needs_operator) {
+        if is_stranded(pause) {
+            continue;
+        }
         let what = pause.template_id.as_deref().map_or_else(
             || format!("app {}", pause.appid),
             |template| format!("template {template} of app {}", pause.appid),
@@ -122,6 +139,13 @@ fn next_steps(glance: &Glance, oldest: Option<DateTime<Utc>>) -> Vec<String> {
         steps.push(format!(
             "{what} sends nothing ({why}): mend the cause, then `{}`",
             pause.resume_with
+        ));
+    }
+    for punishment in &glance.punishments {
+        steps.push(format!(
+            "{} ({} ago): read the notices at mp.weixin.qq.com and the view wechat_punishments",
+            punishment.sentence(),
+            age(punishment.punished_at)
         ));
     }
     let late = oldest.is_some_and(|since| (Utc::now() - since).num_minutes() >= 5);

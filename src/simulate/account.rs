@@ -1,11 +1,13 @@
 //! What the fake knows of each app: its secret, its templates, its users and their credits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::callback::CallbackSpec;
+use super::card::{Card, CardTypeSpec};
+use super::device::DeviceSubscription;
 use super::ledger::PairSum;
 use super::quota::{Limits, Meter};
 
@@ -45,6 +47,9 @@ impl AppSpec {
 pub struct TemplateSpec {
     /// The private template id (`priTmplId`).
     pub template_id: String,
+    /// What `gettemplate` shows; empty: the id.
+    #[serde(default)]
+    pub title: String,
     /// Its keys in order, such as `thing2`; every one must be sent. The type is the prefix.
     pub fields: Vec<String>,
     /// The allowed values of `enum…`, `enum_string…` and `const…` keys; a key left out takes any value.
@@ -53,6 +58,9 @@ pub struct TemplateSpec {
     /// A long-term template: one credit allows any number of messages.
     #[serde(default)]
     pub long_term: bool,
+    /// A device template: for `device/subscribe/send` alone.
+    #[serde(default)]
+    pub device: bool,
     /// Sends get 43107.
     #[serde(default)]
     pub banned: bool,
@@ -66,11 +74,19 @@ impl TemplateSpec {
     ) -> Self {
         TemplateSpec {
             template_id: template_id.into(),
+            title: String::new(),
             fields: fields.into_iter().map(Into::into).collect(),
             enums: BTreeMap::new(),
             long_term: false,
+            device: false,
             banned: false,
         }
+    }
+
+    /// Names the template for `gettemplate`.
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
     }
 
     /// Lists the values of an enumeration key.
@@ -81,6 +97,12 @@ impl TemplateSpec {
     ) -> Self {
         self.enums
             .insert(key.into(), values.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// For device messages alone.
+    pub fn device(mut self) -> Self {
+        self.device = true;
         self
     }
 
@@ -97,21 +119,37 @@ pub(super) enum Api {
     Token,
     StableToken,
     Send,
+    DeviceSend,
+    SetUserNotify,
+    SetUserNotifyExt,
+    GetUserNotify,
+    Login,
     QuotaGet,
     RidGet,
     ClearQuota,
     ClearQuotaV2,
+    GetTemplate,
+    AddTemplate,
+    DeleteTemplate,
 }
 
 impl Api {
-    const ALL: [Api; 7] = [
+    const ALL: [Api; 15] = [
         Api::Token,
         Api::StableToken,
         Api::Send,
+        Api::DeviceSend,
+        Api::SetUserNotify,
+        Api::SetUserNotifyExt,
+        Api::GetUserNotify,
+        Api::Login,
         Api::QuotaGet,
         Api::RidGet,
         Api::ClearQuota,
         Api::ClearQuotaV2,
+        Api::GetTemplate,
+        Api::AddTemplate,
+        Api::DeleteTemplate,
     ];
 
     pub fn path(self) -> &'static str {
@@ -119,10 +157,18 @@ impl Api {
             Api::Token => super::TOKEN_PATH,
             Api::StableToken => super::STABLE_TOKEN_PATH,
             Api::Send => super::SEND_PATH,
-            Api::QuotaGet => "/cgi-bin/openapi/quota/get",
+            Api::DeviceSend => super::DEVICE_SEND_PATH,
+            Api::SetUserNotify => super::SET_CARD_PATH,
+            Api::SetUserNotifyExt => super::SET_CARD_EXT_PATH,
+            Api::GetUserNotify => super::GET_CARD_PATH,
+            Api::Login => super::LOGIN_PATH,
+            Api::QuotaGet => super::QUOTA_GET_PATH,
             Api::RidGet => "/cgi-bin/openapi/rid/get",
             Api::ClearQuota => "/cgi-bin/clear_quota",
             Api::ClearQuotaV2 => "/cgi-bin/clear_quota/v2",
+            Api::GetTemplate => super::GET_TEMPLATE_PATH,
+            Api::AddTemplate => "/wxaapi/newtmpl/addtemplate",
+            Api::DeleteTemplate => "/wxaapi/newtmpl/deltemplate",
         }
     }
 
@@ -133,12 +179,25 @@ impl Api {
         Api::ALL.into_iter().find(|api| api.path() == path)
     }
 
+    /// Whether a call is a message to a user: those are counted, held and played faults on as sends.
+    pub fn is_message(self) -> bool {
+        matches!(
+            self,
+            Api::Send | Api::DeviceSend | Api::SetUserNotify | Api::SetUserNotifyExt
+        )
+    }
+
     /// The quota of an app that was given none of its own.
     fn usual_limits(self) -> Limits {
         let (daily, per_minute) = match self {
             Api::Token => (Some(2_000), None),
             Api::StableToken => (Some(500_000), Some(10_000)),
-            Api::Send => (Some(10_000_000), None),
+            Api::Send | Api::DeviceSend => (Some(10_000_000), None),
+            Api::SetUserNotify | Api::SetUserNotifyExt | Api::GetUserNotify | Api::Login => {
+                (None, None)
+            }
+            // WeChat publishes no number for these.
+            Api::GetTemplate | Api::AddTemplate | Api::DeleteTemplate => (Some(10_000), None),
             Api::QuotaGet | Api::RidGet | Api::ClearQuota | Api::ClearQuotaV2 => (None, None),
         };
         Limits { daily, per_minute }
@@ -151,11 +210,19 @@ pub(super) struct App {
     /// Present once the app was added; an app without accepts any secret in open mode.
     pub spec: Option<AppSpec>,
     pub templates: HashMap<String, TemplateSpec>,
+    /// Ids of templates that were removed: 40037 even where any template is accepted.
+    pub removed_templates: HashSet<String>,
     pub users: HashMap<String, User>,
+    /// Who subscribed to which device.
+    pub devices: HashSet<DeviceSubscription>,
+    /// The state machines of service cards, by notify_type.
+    pub card_types: HashMap<String, CardTypeSpec>,
+    /// Service cards, by notify_code.
+    pub cards: HashMap<String, Card>,
     /// Where its events go, if not where every app's go.
     pub callback: Option<CallbackSpec>,
-    /// Quotas for sends set for this app.
-    pub send_limits: Option<Limits>,
+    /// Quotas set for this app.
+    pub limits: HashMap<Api, Limits>,
     pub meters: HashMap<Api, Meter>,
     /// Month (Beijing) and number of the quota clearings in it.
     pub clearings: (i64, u32),
@@ -163,10 +230,19 @@ pub(super) struct App {
 
 impl App {
     pub fn limits(&self, api: Api) -> Limits {
-        match (api, self.send_limits) {
-            (Api::Send, Some(limits)) => limits,
-            _ => api.usual_limits(),
-        }
+        let own = self.limits.get(&api).copied();
+        own.unwrap_or_else(|| api.usual_limits())
+    }
+
+    pub fn add_template(&mut self, spec: TemplateSpec) {
+        self.removed_templates.remove(&spec.template_id);
+        self.templates.insert(spec.template_id.clone(), spec);
+    }
+
+    /// Whether there was such a template.
+    pub fn remove_template(&mut self, template_id: &str) -> bool {
+        self.removed_templates.insert(template_id.to_owned());
+        self.templates.remove(template_id).is_some()
     }
 
     /// The user, made if new; looking one up costs no allocation.
@@ -185,6 +261,10 @@ impl App {
 pub(super) struct User {
     /// Whether strict mode takes the openid for one of this app.
     pub known: bool,
+    /// Whether exchanges of the user's login codes get 40226.
+    pub login_blocked: bool,
+    /// Exchanges of the user's login codes.
+    pub logins: Meter,
     /// Whether a send to this user is in flight.
     pub busy: bool,
     pub pairs: HashMap<String, Pair>,

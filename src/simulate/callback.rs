@@ -18,6 +18,8 @@ use super::state::Shared;
 use crate::wechat::callback::cipher::AesKey;
 use crate::wechat::callback::sign;
 
+/// The event of a punishment.
+pub(super) const PUNISHMENT_EVENT: &str = "wxa_punish_event";
 /// How often a push is tried.
 const TRIES: u32 = 3;
 /// Letters of WeChat's random strings.
@@ -190,6 +192,8 @@ pub(super) struct PushedEvent {
     /// Unix seconds.
     pub created: i64,
     pub entries: Vec<Vec<(&'static str, String)>>,
+    /// The fields of its one entry stand at the top, in no `List`.
+    pub is_flat: bool,
 }
 
 /// An event on its way to an app's URL.
@@ -240,6 +244,18 @@ impl PushedEvent {
         document.insert("CreateTime".to_owned(), json!(self.created));
         document.insert("MsgType".to_owned(), json!("event"));
         document.insert("Event".to_owned(), json!(self.event));
+        if self.is_flat {
+            // As WeChat writes such events: numbers as numbers, whatever `numbers` says.
+            let fields = self.entries.iter().flatten();
+            document.extend(fields.map(|(name, text)| {
+                let number = text.parse::<i64>().ok().filter(|_| text.len() < 10);
+                (
+                    (*name).to_owned(),
+                    number.map_or(json!(text), |number| json!(number)),
+                )
+            }));
+            return document;
+        }
         match spec.list {
             ListShape::Wrapped => document.insert(self.wrapper.to_owned(), json!({"List": list})),
             _ => document.insert("List".to_owned(), list),
@@ -251,16 +267,21 @@ impl PushedEvent {
         let cdata = |text: &str| format!("<![CDATA[{}]]>", text.replace("]]>", "]]]]><![CDATA[>"));
         let mut xml = format!(
             "<ToUserName>{}</ToUserName><FromUserName>{}</FromUserName><CreateTime>{}</CreateTime>\
-             <MsgType>{}</MsgType><Event>{}</Event><{}>",
+             <MsgType>{}</MsgType><Event>{}</Event>",
             cdata(TO_USER),
             cdata(&self.openid),
             self.created,
             cdata("event"),
             cdata(self.event),
-            self.wrapper
         );
+        let (open, close) = if self.is_flat {
+            ("", "")
+        } else {
+            xml.push_str(&format!("<{}>", self.wrapper));
+            ("<List>", "</List>")
+        };
         for entry in &self.entries {
-            xml.push_str("<List>");
+            xml.push_str(open);
             for (name, text) in entry {
                 // Numbers stand plain, everything else as CDATA: both are read alike.
                 let text = match text.parse::<i64>() {
@@ -269,9 +290,11 @@ impl PushedEvent {
                 };
                 xml.push_str(&format!("<{name}>{text}</{name}>"));
             }
-            xml.push_str("</List>");
+            xml.push_str(close);
         }
-        xml.push_str(&format!("</{}>", self.wrapper));
+        if !self.is_flat {
+            xml.push_str(&format!("</{}>", self.wrapper));
+        }
         xml
     }
 }

@@ -169,24 +169,47 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             args.minute_quota,
         );
     }
-    let introduction = introduction(&fake.base_url(), args.appid.as_deref());
+    let introduction = introduction(&fake.base_url(), &args);
     writeln!(std::io::stdout(), "{introduction}")?;
     interrupted().await?;
     fake.stop().await;
     Ok(())
 }
 
-fn introduction(base_url: &str, appid: Option<&str>) -> String {
-    let secret = appid.map_or("any", |_| "SECRET");
-    let appid = appid.unwrap_or("wx1111222233334444");
+/// How to reach it, by hand and from the SDKs most in use; each was read in the SDK's source.
+fn introduction(base_url: &str, args: &Args) -> String {
+    let secret = args.appid.as_ref().map_or("any", |_| "SECRET");
+    let appid = args.appid.as_deref().unwrap_or("wx1111222233334444");
+    let callbacks = match &args.callback_url {
+        Some(url) => format!("Events are pushed to {url}; also by hand:"),
+        None => "No events are pushed. To have them, for instance for a worker beside it:\n  \
+                 --callback-url 'http://127.0.0.1:9464/wechat/callback/{appid}' --callback-token TOKEN --callback-aeskey KEY\n\
+                 Some come by hand only:"
+            .to_owned(),
+    };
     format!(
         r#"The fake WeChat listens on {base_url}
 
-Point your SDK's base URL (https://api.weixin.qq.com) at it; for wxnotify: WXNOTIFY_API_BASE={base_url}
 By hand:
-  curl -s {base_url}{STABLE_TOKEN_PATH} -d '{{"grant_type":"client_credential","appid":"{appid}","secret":"{secret}"}}'
-  curl -s '{base_url}{SEND_PATH}?access_token=TOKEN' -d '{{"touser":"oUser1","template_id":"T1","data":{{"thing1":{{"value":"hello"}}}}}}'
+  TOKEN=$(curl -s {base_url}{STABLE_TOKEN_PATH} \
+      -d '{{"grant_type":"client_credential","appid":"{appid}","secret":"{secret}"}}' | sed 's/.*"access_token":"\([^"]*\).*/\1/')
+  curl -s "{base_url}{SEND_PATH}?access_token=$TOKEN" \
+      -d '{{"touser":"oUser1","template_id":"T1","data":{{"thing1":{{"value":"hello"}}}}}}'
   curl -s {base_url}/_control/ledger
+
+From a program, in place of https://api.weixin.qq.com:
+  wxnotify       WXNOTIFY_API_BASE={base_url}
+  Java           WxJava: config.setApiHostUrl("{base_url}")
+  Node.js        co-wechat-api: api.prefix = '{base_url}/cgi-bin/'
+  Python         wechatpy: WeChatClient.API_BASE_URL = '{base_url}/cgi-bin/', with access_token=TOKEN, since its token URL is fixed
+  Go             silenceper/wechat: util.SetURIModifier(func(uri string) string {{
+                     return strings.Replace(uri, "https://api.weixin.qq.com", "{base_url}", 1) }})
+  PHP            EasyWeChat: 'http' => ['base_uri' => '{base_url}/']
+  anything else  its setting for WeChat's host; plain HTTP will do
+
+{callbacks}
+  curl -s {base_url}/_control/popup \
+      -d '{{"appid":"{appid}","openid":"oUser1","entries":[{{"template_id":"T1","status":"accept"}}]}}'
 
 {HELP}"#
     )

@@ -9,12 +9,15 @@ use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
-use super::account::{AppSpec, TemplateSpec};
-use super::callback::CallbackSpec;
+use super::account::{Api, AppSpec, TemplateSpec};
+use super::callback::{CallbackSpec, PUNISHMENT_EVENT};
+use super::card::{CARD_FAILED_EVENT, CardCodeSpec, CardTypeSpec, CardView};
+use super::device::DeviceSubscription;
 use super::ledger::{Counts, Ledger};
 use super::quota::Limits;
-use super::script::Rule;
+use super::script::{Capacity, Rule};
 use super::state::Shared;
 
 /// A handle on a running fake; clones act on the same fake.
@@ -68,11 +71,12 @@ impl Control {
 
     /// Adds a template to an app or replaces it.
     pub fn add_template(&self, appid: &str, spec: TemplateSpec) {
-        let mut state = self.shared.lock();
-        state
-            .app(appid)
-            .templates
-            .insert(spec.template_id.clone(), spec);
+        self.shared.lock().app(appid).add_template(spec);
+    }
+
+    /// Removes a template, known or not: its sends get 40037 until it is added again.
+    pub fn remove_template(&self, appid: &str, template_id: &str) {
+        self.shared.lock().app(appid).remove_template(template_id);
     }
 
     /// Bans a template (43107) or lifts the ban; an unknown one is added without fields.
@@ -131,6 +135,91 @@ impl Control {
         self.push(appid, "subscribe_msg_change_event", openid, entries);
     }
 
+    /// A code as `wx.login` gives it to this user's page: for one exchange, within 5 minutes.
+    pub fn issue_login_code(&self, appid: &str, openid: &str) -> String {
+        self.shared.lock().issue_login_code(appid, openid)
+    }
+
+    /// Sets whether WeChat blocks the user's logins as risky (40226).
+    pub fn block_login(&self, appid: &str, openid: &str, blocked: bool) {
+        self.shared.lock().app(appid).user(openid).login_blocked = blocked;
+    }
+
+    /// The user subscribes to a device's messages: any number, for this sn and model.
+    pub fn subscribe_device(
+        &self,
+        appid: &str,
+        openid: &str,
+        template_id: &str,
+        sn: &str,
+        model_id: &str,
+    ) {
+        let mut state = self.shared.lock();
+        state.know_user(appid, openid);
+        let subscription = DeviceSubscription::new(openid, template_id, sn, model_id);
+        state.app(appid).devices.insert(subscription);
+    }
+
+    /// Sets the states of one kind of service card; until then any state may follow a smaller one.
+    pub fn add_card_type(&self, appid: &str, spec: CardTypeSpec) {
+        let mut state = self.shared.lock();
+        let notify_type = spec.notify_type.to_string();
+        state.app(appid).card_types.insert(notify_type, spec);
+    }
+
+    /// A user pays or taps: from now on the code may carry a service card. Open mode takes unknown codes too.
+    pub fn issue_card_code(&self, appid: &str, spec: CardCodeSpec) {
+        self.shared.lock().issue_card_code(appid, spec);
+    }
+
+    /// What WeChat shows of a service card; `None`: the code is unknown.
+    pub fn card(&self, appid: &str, notify_code: &str) -> Option<CardView> {
+        let state = self.shared.lock();
+        let card = state.apps.get(appid)?.cards.get(notify_code)?;
+        Some(card.view())
+    }
+
+    /// Sets a card's `code_state`: 0 normal, 1 at risk, 2 abnormal, 10 refused by the user. From 2 on updates get 85436.
+    pub fn set_card_code_state(&self, appid: &str, notify_code: &str, code_state: i64) {
+        if let Some(card) = self.shared.lock().app(appid).cards.get_mut(notify_code) {
+            card.code_state = code_state;
+        }
+    }
+
+    /// Pushes the event that tells of a card whose push failed; WeChat writes its code with the prefix `p1.`.
+    pub fn push_card_failure(&self, appid: &str, notify_code: &str, fail_ret: i64, fail_msg: &str) {
+        let entry = self
+            .shared
+            .lock()
+            .card_failure(appid, notify_code, fail_ret, fail_msg);
+        if let Some((openid, entry)) = entry {
+            self.push(appid, CARD_FAILED_EVENT, &openid, vec![entry]);
+        }
+    }
+
+    /// Pushes WeChat's word that it punished the mini-program; `event_type` 1 is a warning, 2 a ban of functions.
+    pub fn push_punishment(
+        &self,
+        appid: &str,
+        event_type: u8,
+        reason: &str,
+        banned_functions: Option<&str>,
+    ) {
+        let now = self.shared.lock().now().timestamp();
+        let mut entry = vec![
+            ("event_type", event_type.to_string()),
+            ("punish_id", format!("{now}{event_type}")),
+            ("appid", appid.to_owned()),
+            ("punish_time", now.to_string()),
+            ("illegal_reason", reason.to_owned()),
+        ];
+        if let Some(functions) = banned_functions {
+            entry.push(("banned_function_names", functions.to_owned()));
+            entry.push(("banned_days", "7".to_owned()));
+        }
+        self.push(appid, PUNISHMENT_EVENT, "", vec![entry]);
+    }
+
     fn push(
         &self,
         appid: &str,
@@ -181,9 +270,36 @@ impl Control {
         self.shared.lock().latency = latency;
     }
 
+    /// Serves only so many sends at once; `None` lifts it. Sends that wait for a place when it changes wait for one of before.
+    pub fn set_capacity(&self, capacity: Option<Capacity>) {
+        self.shared.lock().capacity = capacity.map(|capacity| {
+            let places = Arc::new(Semaphore::new(capacity.at_once));
+            (capacity, places)
+        });
+    }
+
     /// Sets the quotas for the app's sends; `None` is without limit. What was used stays used.
     pub fn set_quota(&self, appid: &str, daily: Option<u64>, per_minute: Option<u64>) {
-        self.shared.lock().app(appid).send_limits = Some(Limits { daily, per_minute });
+        self.set_limits(appid, Api::Send, Limits { daily, per_minute });
+    }
+
+    /// As [`Control::set_quota`], for the calls to another path. `false`: the fake does not know the path.
+    pub fn set_quota_of(
+        &self,
+        appid: &str,
+        path: &str,
+        daily: Option<u64>,
+        per_minute: Option<u64>,
+    ) -> bool {
+        let api = Api::from_path(path);
+        if let Some(api) = api {
+            self.set_limits(appid, api, Limits { daily, per_minute });
+        }
+        api.is_some()
+    }
+
+    fn set_limits(&self, appid: &str, api: Api, limits: Limits) {
+        self.shared.lock().app(appid).limits.insert(api, limits);
     }
 
     /// Moves the fake's clock forward: tokens age, quotas and budgets return. Delays in progress
@@ -303,11 +419,22 @@ struct TemplateOf {
 }
 
 #[derive(Deserialize)]
+struct TemplateId {
+    appid: String,
+    template_id: String,
+}
+
+#[derive(Deserialize)]
 struct Ban {
     appid: String,
     template_id: String,
     #[serde(default = "yes")]
     banned: bool,
+}
+
+#[derive(Deserialize)]
+struct CapacityIs {
+    capacity: Option<Capacity>,
 }
 
 #[derive(Deserialize)]
@@ -318,6 +445,7 @@ struct Latency {
 #[derive(Deserialize)]
 struct Quota {
     appid: String,
+    path: Option<String>,
     daily: Option<u64>,
     per_minute: Option<u64>,
 }
@@ -354,6 +482,56 @@ impl Answers {
             .map(|answer| (answer.template_id.as_str(), answer.status.as_str()))
             .collect()
     }
+}
+
+#[derive(Deserialize)]
+struct BlockOf {
+    appid: String,
+    openid: String,
+    #[serde(default = "yes")]
+    blocked: bool,
+}
+
+#[derive(Deserialize)]
+struct DeviceOf {
+    appid: String,
+    openid: String,
+    template_id: String,
+    sn: String,
+    model_id: String,
+}
+
+#[derive(Deserialize)]
+struct CardTypeOf {
+    appid: String,
+    #[serde(flatten)]
+    card_type: CardTypeSpec,
+}
+
+#[derive(Deserialize)]
+struct CardCodeOf {
+    appid: String,
+    #[serde(flatten)]
+    code: CardCodeSpec,
+}
+
+#[derive(Deserialize)]
+struct Punish {
+    appid: String,
+    event_type: u8,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    banned_functions: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CardFailure {
+    appid: String,
+    notify_code: String,
+    fail_ret: i64,
+    #[serde(default)]
+    fail_msg: String,
 }
 
 #[derive(Deserialize)]
@@ -431,18 +609,27 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
             } = parse(body)?;
             control.ban_template(&appid, &template_id, banned);
         }
+        "remove_template" => {
+            let TemplateId { appid, template_id } = parse(body)?;
+            control.remove_template(&appid, &template_id);
+        }
         "script" => control.script(parse(body)?),
         "clear_scripts" => control.clear_scripts(),
         "steal_token" => control.steal_token(&parse::<AppOnly>(body)?.appid),
         "expire_token" => control.expire_token(&parse::<AppOnly>(body)?.appid),
         "latency" => control.set_latency(Duration::from_millis(parse::<Latency>(body)?.ms)),
+        "capacity" => control.set_capacity(parse::<CapacityIs>(body)?.capacity),
         "quota" => {
             let Quota {
                 appid,
+                path,
                 daily,
                 per_minute,
             } = parse(body)?;
-            control.set_quota(&appid, daily, per_minute);
+            let path = path.as_deref().unwrap_or(super::SEND_PATH);
+            if !control.set_quota_of(&appid, path, daily, per_minute) {
+                return Err(format!("path {path}: the fake has no such call"));
+            }
         }
         "clock" => {
             control.advance_clock(Duration::from_secs(parse::<Clock>(body)?.advance_secs));
@@ -472,6 +659,40 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
             return Ok(
                 json!({ "ok": true, "msgid": msgid.map(|msgid| msgid.to_string()) }).to_string(),
             );
+        }
+        "login_code" => {
+            let UserOf { appid, openid } = parse(body)?;
+            let code = control.issue_login_code(&appid, &openid);
+            return Ok(json!({ "ok": true, "code": code }).to_string());
+        }
+        "block_login" => {
+            let BlockOf {
+                appid,
+                openid,
+                blocked,
+            } = parse(body)?;
+            control.block_login(&appid, &openid, blocked);
+        }
+        "subscribe_device" => {
+            let of: DeviceOf = parse(body)?;
+            control.subscribe_device(&of.appid, &of.openid, &of.template_id, &of.sn, &of.model_id);
+        }
+        "card_type" => {
+            let CardTypeOf { appid, card_type } = parse(body)?;
+            control.add_card_type(&appid, card_type);
+        }
+        "card_code" => {
+            let CardCodeOf { appid, code } = parse(body)?;
+            control.issue_card_code(&appid, code);
+        }
+        "card_failure" => {
+            let of: CardFailure = parse(body)?;
+            control.push_card_failure(&of.appid, &of.notify_code, of.fail_ret, &of.fail_msg);
+        }
+        "punish" => {
+            let of: Punish = parse(body)?;
+            let functions = of.banned_functions.as_deref();
+            control.push_punishment(&of.appid, of.event_type, &of.reason, functions);
         }
         "hold" => control.hold(),
         "release" => control.release(),
@@ -520,7 +741,8 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
   GET  /_control/ledger          every call, credit and token
   GET  /_control/wait?arrived=N&answered=N&timeout_ms=N
   POST /_control/app             {"appid","secret"}  also ip_whitelist, admin_confirmation, secret_frozen
-  POST /_control/template        {"appid","template_id","fields":["thing2"]}  also enums, long_term, banned
+  POST /_control/template        {"appid","template_id","fields":["thing2"]}  also title, enums, long_term, banned
+  POST /_control/remove_template {"appid","template_id"}   gone from gettemplate, its sends get 40037
   POST /_control/user            {"appid","openid"}
   POST /_control/grant           {"appid","openid","template_id","credits":1}
   POST /_control/refuse          {"appid","openid","template_id","refuses":true}
@@ -533,7 +755,9 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
   POST /_control/steal_token     {"appid"}   tokens die: 40001
   POST /_control/expire_token    {"appid"}   tokens expire: 42001
   POST /_control/latency         {"ms":20}
-  POST /_control/quota           {"appid","daily":100,"per_minute":10}
+  POST /_control/capacity        {"capacity":{"at_once":20,"refuses_from":60,"action":"errcode","errcode":-1}}  null lifts it
+       more sends than at_once wait; those that come while refuses_from are inside meet the action
+  POST /_control/quota           {"appid","daily":100,"per_minute":10}   also "path" of another call than send
   POST /_control/clock           {"advance_secs":3600}
   POST /_control/sensitive_words {"words":["…"]}
   POST /_control/callback        {"appid","url","token","aeskey"}  also
@@ -545,5 +769,12 @@ pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 
        a user answers: credits, refusals and the pop-up event; with always_keep no event
   POST /_control/reject_later    {"appid","openid","template_id"}   turned off in the card's menu, with the change event
   POST /_control/send_elsewhere  {"appid","openid","template_id"}   another system spends a credit; "msgid":null is its 43101
+  POST /_control/login_code      {"appid","openid"}   answers {"ok":true,"code":"…"}, for one jscode2session within 5 minutes
+  POST /_control/block_login     {"appid","openid","blocked":true}   exchanges get 40226
+  POST /_control/subscribe_device {"appid","openid","template_id","sn","model_id"}
+  POST /_control/card_type       {"appid","notify_type":2001,"states":[{"status":1,"activates":true,"after":[7],"is_final":false}]}
+  POST /_control/card_code       {"appid","openid","notify_type":2001,"notify_code":"42…"}   also pay_amount, pay_time
+  POST /_control/card_failure    {"appid","notify_code","fail_ret":-1004,"fail_msg":"…"}   pushes the failure event alone
+  POST /_control/punish          {"appid","event_type":2,"reason":"…","banned_functions":"…"}   pushes wxa_punish_event alone
   POST /_control/hold, /_control/release, /_control/reset
 "#;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::SEND_PATH;
+use super::account::Api;
 use super::tap::Why43101;
 
 /// The truth to compare a worker's belief with. Times are those of the fake's own clock.
@@ -60,10 +60,13 @@ pub struct Call {
     pub path: String,
     /// Whose call it was, known from the token or the token request; empty if unknown.
     pub appid: String,
-    /// The receiver of a send, else empty.
+    /// The receiver of a send (of any kind), else empty.
     pub openid: String,
-    /// The template of a send, else empty.
+    /// The template of a send, or a service card's notify_type; else empty.
     pub template_id: String,
+    /// The `Host` it was sent to, with the port: tells callers apart that use different addresses of the fake.
+    #[serde(default)]
+    pub host: String,
     /// When the whole request had arrived.
     pub arrived_at: DateTime<Utc>,
     /// When the reply was handed to the connection, or the connection was reset.
@@ -91,9 +94,9 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether this is a `subscribe/send`.
+    /// Whether this is a message to a user: a `subscribe/send`, a `device/subscribe/send` or an update of a service card.
     pub fn is_send(&self) -> bool {
-        self.path == SEND_PATH
+        Api::from_path(&self.path).is_some_and(Api::is_message)
     }
 
     /// The value of `key` in the send's data.

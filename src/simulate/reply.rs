@@ -12,6 +12,8 @@ pub(super) struct Reply {
     pub body: Bytes,
     /// Set for an accepted message.
     pub msgid: Option<i64>,
+    /// The message counts as sent; only plain ones have a msgid.
+    pub accepted: bool,
     pub credit_taken: bool,
 }
 
@@ -22,6 +24,7 @@ impl Reply {
             errcode: 0,
             body: body.into(),
             msgid: None,
+            accepted: false,
             credit_taken: false,
         }
     }
@@ -31,8 +34,17 @@ impl Reply {
         let body = format!(r#"{{"errcode":0,"errmsg":"ok","msgid":{msgid}}}"#);
         Reply {
             msgid: Some(msgid),
+            accepted: true,
             credit_taken,
             ..Reply::ok(body)
+        }
+    }
+
+    /// An accepted message of a kind that has no msgid and takes no credit.
+    pub fn accepted_without_msgid() -> Self {
+        Reply {
+            accepted: true,
+            ..Reply::ok(r#"{"errcode":0,"errmsg":"ok"}"#.to_owned())
         }
     }
 
@@ -82,6 +94,7 @@ fn usual_text(errcode: i64) -> &'static str {
     match errcode {
         -1 => "system error",
         0 => "ok",
+        20002 => "invalid args",
         40001 => {
             "invalid credential, access_token is invalid or not latest, could get access_token by \
              getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r"
@@ -90,13 +103,18 @@ fn usual_text(errcode: i64) -> &'static str {
         40003 => "invalid openid",
         40013 => "invalid appid",
         40014 => "invalid access_token",
+        40029 => "invalid code",
+        40032 => "invalid openid list size",
         40037 => "invalid template_id",
         40066 => "invalid url",
         40125 => "invalid appsecret",
+        40163 => "code been used",
+        40226 => "code blocked",
         40243 => "AppSecret is frozen, please unfreeze it and try again",
         41001 => "access_token missing",
         41002 => "appid missing",
         41004 => "appsecret missing",
+        41008 => "missing code",
         41030 => "invalid page",
         42001 => "access_token expired",
         43001 => "require GET method",
@@ -118,6 +136,28 @@ fn usual_text(errcode: i64) -> &'static str {
         76003 => "rid belongs to another account",
         76004 => "rid is too old",
         76021 => "cgi_path not found",
+        85433 => "invalid check_json",
+        85434 => "invalid notify_type",
+        85435 => "invalid content_json",
+        85436 => "notify_code is blocked",
+        85437 => "notify_code does not exist",
+        85438 => "notify_code expired",
+        85439 => "invalid status",
+        85440 => "content_json lacks a field",
+        85441 => "invalid field format in content_json",
+        85442 => "content does not pass the audit",
+        85448 => "already pushed",
+        85449 => "notify_code is locked",
+        85470 => "invalid ext_json",
+        9800001 => "sn is too long",
+        9800002 => "invalid sn",
+        9800003 => "invalid model_id",
+        9800006 => "model_id and sn do not match the subscription",
+        200_012 => "private template count exceeds the limit",
+        200_014 => "invalid tid",
+        200_020 => "invalid kid list",
+        200_021 => "invalid scene desc",
+        200_022 => "template with the same title and keywords exists",
         89503 => "this call requires the administrator's confirmation, please wait",
         _ => "simulated error",
     }

@@ -305,6 +305,19 @@ impl Rule {
     }
 }
 
+/// How many sends are served at once. More of them wait; what comes while `refuses_from` are inside meets `refusal`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Sends served at once.
+    pub at_once: usize,
+    /// From how many sends inside, served or waiting, others are refused; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses_from: Option<usize>,
+    /// What a refused send meets: as JSON its members stand beside the others.
+    #[serde(flatten)]
+    pub refusal: Action,
+}
+
 /// What of a call the rules look at; unknown parts are empty.
 pub(super) struct Subject<'a> {
     pub path: &'a str,

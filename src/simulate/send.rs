@@ -10,7 +10,10 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::account::{Api, TemplateSpec};
+use super::card::CardBody;
+use super::device::DeviceBody;
 use super::field::{self, Fault};
+use super::login::LoginQuery;
 use super::reply::{Refusal, Reply};
 use super::server::query_value;
 use super::state::State;
@@ -20,6 +23,8 @@ pub(super) struct Inquiry<'a> {
     pub api: Api,
     pub method: &'a Method,
     pub query: &'a str,
+    /// The `Host` header; empty if missing.
+    pub host: &'a str,
     /// Empty if missing.
     pub access_token: Cow<'a, str>,
     pub body: &'a [u8],
@@ -30,6 +35,9 @@ pub(super) struct Inquiry<'a> {
 /// The part of a call its API cares about; an unreadable body is the errcode it deserves.
 pub(super) enum Request<'a> {
     Send(Result<SendBody<'a>, i64>),
+    Device(Result<DeviceBody<'a>, i64>),
+    Card(Result<CardBody<'a>, i64>),
+    Login(LoginQuery<'a>),
     Token(Result<TokenBody<'a>, i64>),
     Other,
 }
@@ -65,12 +73,23 @@ impl<'a> Inquiry<'a> {
         api: Api,
         method: &'a Method,
         query: &'a str,
+        host: &'a str,
         body: &'a [u8],
         client_ip: IpAddr,
     ) -> Self {
         let from_query = |name| query_value(query, name).unwrap_or_default();
         let request = match api {
             Api::Send => Request::Send(read_json(body)),
+            Api::DeviceSend => Request::Device(read_json(body)),
+            Api::SetUserNotify | Api::SetUserNotifyExt | Api::GetUserNotify => {
+                Request::Card(read_json(body))
+            }
+            Api::Login => Request::Login(LoginQuery {
+                appid: from_query("appid"),
+                secret: from_query("secret"),
+                code: from_query("js_code"),
+                grant_type: from_query("grant_type"),
+            }),
             Api::StableToken => Request::Token(read_json(body)),
             Api::Token => Request::Token(Ok(TokenBody {
                 grant_type: from_query("grant_type"),
@@ -85,12 +104,14 @@ impl<'a> Inquiry<'a> {
                 force_refresh: false,
             })),
             Api::QuotaGet | Api::RidGet | Api::ClearQuota => Request::Other,
+            Api::GetTemplate | Api::AddTemplate | Api::DeleteTemplate => Request::Other,
         };
         let access_token = from_query("access_token");
         Inquiry {
             api,
             method,
             query,
+            host,
             access_token,
             body,
             client_ip,
@@ -102,6 +123,8 @@ impl<'a> Inquiry<'a> {
     pub fn receiver(&self) -> (&str, &str) {
         match &self.request {
             Request::Send(Ok(body)) => (&body.touser, &body.template_id),
+            Request::Device(Ok(body)) => body.receiver(),
+            Request::Card(Ok(body)) if self.api.is_message() => body.receiver(),
             _ => ("", ""),
         }
     }
@@ -109,6 +132,8 @@ impl<'a> Inquiry<'a> {
     pub fn data(&self) -> Option<Box<RawValue>> {
         match &self.request {
             Request::Send(Ok(body)) => body.data.map(RawValue::to_owned),
+            Request::Device(Ok(body)) => body.data.map(RawValue::to_owned),
+            Request::Card(Ok(body)) => RawValue::from_string(body.content_json.to_string()).ok(),
             _ => None,
         }
     }
@@ -116,8 +141,8 @@ impl<'a> Inquiry<'a> {
     /// 43001 or 43002 for the wrong method.
     pub fn check_method(&self) -> Result<(), Refusal> {
         match (self.api, self.method) {
-            (Api::Token, &Method::GET) => Ok(()),
-            (Api::Token, _) => Err(Refusal::new(43001)),
+            (Api::Token | Api::Login | Api::GetTemplate, &Method::GET) => Ok(()),
+            (Api::Token | Api::Login | Api::GetTemplate, _) => Err(Refusal::new(43001)),
             (_, &Method::POST) => Ok(()),
             _ => Err(Refusal::new(43002)),
         }
@@ -129,7 +154,7 @@ impl<'a> Inquiry<'a> {
 }
 
 /// 44002 for an empty body, 47001 for one that is not UTF-8 or not the JSON expected.
-fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, i64> {
+pub(super) fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, i64> {
     if body.is_empty() {
         return Err(44002);
     }
@@ -174,7 +199,8 @@ impl State {
         if body.page.starts_with('/') || body.page.contains("://") {
             return Err(Refusal::new(41030));
         }
-        if values.iter().any(|(_, value)| self.is_sensitive(value)) {
+        let mut texts = values.iter().filter_map(|(_, value)| value.as_deref());
+        if texts.any(|text| self.is_sensitive(text)) {
             return Err(Refusal::new(45168));
         }
         let credit_taken = self
@@ -183,7 +209,7 @@ impl State {
         Ok(Reply::accepted(self.next_msgid(), credit_taken))
     }
 
-    fn knows_openid(&self, appid: &str, openid: &str) -> bool {
+    pub fn knows_openid(&self, appid: &str, openid: &str) -> bool {
         let user = self.apps.get(appid).and_then(|app| app.users.get(openid));
         if user.is_some_and(|user| user.known) {
             return true;
@@ -194,11 +220,12 @@ impl State {
 
     /// Whether the template is a long-term one.
     fn check_template(&self, appid: &str, template_id: &str) -> Result<bool, Refusal> {
-        match self
-            .apps
-            .get(appid)
-            .and_then(|app| app.templates.get(template_id))
-        {
+        let app = self.apps.get(appid);
+        if app.is_some_and(|app| app.removed_templates.contains(template_id)) {
+            return Err(Refusal::new(40037));
+        }
+        match app.and_then(|app| app.templates.get(template_id)) {
+            Some(template) if template.device => Err(Refusal::new(40037)),
             Some(template) if template.banned => Err(Refusal::new(43107)),
             Some(template) => Ok(template.long_term),
             None if self.is_open() && !template_id.is_empty() => Ok(false),
@@ -206,8 +233,7 @@ impl State {
         }
     }
 
-    fn is_sensitive(&self, value: &Option<Cow<'_, str>>) -> bool {
-        let value = value.as_deref().unwrap_or_default();
+    pub fn is_sensitive(&self, value: &str) -> bool {
         self.sensitive_words
             .iter()
             .any(|word| value.contains(word.as_str()))
@@ -215,10 +241,10 @@ impl State {
 }
 
 /// The keys of a send in the order sent, each with its value; `None` for one that is no string.
-type Values<'a> = Vec<(Cow<'a, str>, Option<Cow<'a, str>>)>;
+pub(super) type Values<'a> = Vec<(Cow<'a, str>, Option<Cow<'a, str>>)>;
 
 /// Reads `data`; one that is no object (a JSON string, say) is refused as a whole.
-fn read_data(data: Option<&RawValue>) -> Result<Values<'_>, Refusal> {
+pub(super) fn read_data(data: Option<&RawValue>) -> Result<Values<'_>, Refusal> {
     let Some(data) = data else {
         return Err(Refusal::with_text(47003, "argument invalid! data is empty"));
     };
@@ -230,7 +256,10 @@ fn read_data(data: Option<&RawValue>) -> Result<Values<'_>, Refusal> {
 
 /// 47003 for the first bad key: in the template's order if it has fields, else in the order sent.
 /// Keys a template does not have are ignored.
-fn check_data(template: Option<&TemplateSpec>, values: &Values<'_>) -> Result<(), Refusal> {
+pub(super) fn check_data(
+    template: Option<&TemplateSpec>,
+    values: &Values<'_>,
+) -> Result<(), Refusal> {
     let check = |key: &str, value: Option<&Option<Cow<'_, str>>>| {
         let none = Vec::new();
         let allowed = template

@@ -14,13 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::account::Api;
@@ -97,7 +99,9 @@ async fn answer(
     let path = parts.uri.path();
     let query = parts.uri.query().unwrap_or_default();
     if let Some(api) = Api::from_path(path) {
-        let inquiry = Inquiry::read(api, &parts.method, query, &body, client_ip);
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.unwrap_or_default();
+        let inquiry = Inquiry::read(api, &parts.method, query, host, &body, client_ip);
         return call(shared, &inquiry).await;
     }
     if let Some(operation) = path.strip_prefix(CONTROL_PREFIX) {
@@ -129,13 +133,17 @@ struct Visit<'a> {
     reply: Option<Reply>,
     /// The sent event of an accepted message, until it is pushed.
     push: Option<Push>,
+    /// Its place among the sends served at once.
+    place: Option<OwnedSemaphorePermit>,
+    /// When it began to be served.
+    served_at: Instant,
     ended: bool,
 }
 
 impl<'a> Visit<'a> {
     fn begin(shared: &'a Shared, inquiry: &'a Inquiry<'a>) -> Self {
         let arrived = shared.lock().arrive(inquiry);
-        if inquiry.api == Api::Send {
+        if inquiry.api.is_message() {
             shared.moved.notify_waiters();
         }
         Visit {
@@ -144,23 +152,34 @@ impl<'a> Visit<'a> {
             arrived,
             reply: None,
             push: None,
+            place: None,
+            served_at: Instant::now(),
             ended: false,
         }
     }
 
-    /// The gate and the first half of the latency.
-    async fn wait_to_be_judged(&self) {
-        if self.inquiry.api == Api::Send && !self.arrived.concurrent && *self.shared.held.borrow() {
+    /// The gate, a place where these are limited, and the first half of the latency.
+    async fn wait_to_be_judged(&mut self) {
+        if self.inquiry.api.is_message() && !self.arrived.concurrent && *self.shared.held.borrow() {
             let mut held = self.shared.held.subscribe();
             // The sender lives in `shared`, so the wait cannot fail.
             let _ = held.wait_for(|held| !held).await;
         }
+        if let Some(places) = self.arrived.places.take() {
+            // Nobody closes it: the wait cannot fail.
+            self.place = places.acquire_owned().await.ok();
+        }
+        self.served_at = Instant::now();
         pause(self.arrived.latency / 2).await;
     }
 
-    /// The second half of the latency and a delay from the script.
-    async fn wait_to_be_answered(&self, action: Option<&Action>) {
-        pause(self.arrived.latency / 2).await;
+    /// The rest of the latency and a delay from the script.
+    async fn wait_to_be_answered(&mut self, action: Option<&Action>) {
+        if !self.arrived.latency.is_zero() {
+            // Two halves would each be rounded up to the timer's next millisecond.
+            tokio::time::sleep_until(self.served_at + self.arrived.latency).await;
+        }
+        self.place = None;
         if let Some(Action::Delay { ms }) = action {
             pause(Duration::from_millis(*ms)).await;
         }
@@ -171,6 +190,8 @@ impl<'a> Visit<'a> {
         let reply = state.judge(self.inquiry, &self.arrived);
         if let Some(msgid) = reply.msgid {
             self.push = state.sent_push(self.inquiry, &self.arrived, msgid);
+        }
+        if reply.accepted {
             self.shared.moved.notify_waiters();
         }
         self.reply = Some(reply);
@@ -209,7 +230,7 @@ impl<'a> Visit<'a> {
             // The fake stops when this fails: nobody waits for the event any more.
             let _ = self.shared.pushes.send(push);
         }
-        if self.inquiry.api == Api::Send {
+        if self.inquiry.api.is_message() {
             self.shared.moved.notify_waiters();
         }
     }

@@ -2,21 +2,23 @@
 //! calls other than a send do with it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::account::{Api, App, Pair, TemplateSpec};
-use super::callback::{CallbackSpec, CallbackTiming, Push, PushedEvent};
+use super::callback::{CallbackSpec, CallbackTiming, PUNISHMENT_EVENT, Push, PushedEvent};
+use super::card::CARD_FAILED_EVENT;
 use super::ledger::{Call, Counts, Ledger};
+use super::login::LoginCode;
 use super::quota::{self, Exceeded};
 use super::reply::{Refusal, Reply, mint_rid};
-use super::script::{Action, Script, Subject};
+use super::script::{Action, Capacity, Script, Subject};
 use super::send::{Inquiry, Request, TokenBody};
 use super::token::{Issued, Standing, Tokens};
 use super::{LedgerDetail, Registration, SimulateOptions};
@@ -79,6 +81,10 @@ pub(super) struct State {
     pub tokens: Tokens,
     pub script: Script,
     pub latency: Duration,
+    /// How many sends are served at once, and the places for them.
+    pub capacity: Option<(Capacity, Arc<Semaphore>)>,
+    /// Sends that were let in and are not answered.
+    sends_inside: usize,
     pub sensitive_words: Vec<String>,
     pub counts: Counts,
     pub rng: StdRng,
@@ -88,6 +94,8 @@ pub(super) struct State {
     clock_offset: TimeDelta,
     last_msgid: i64,
     rids: VecDeque<RidRecord>,
+    /// Login codes that were issued.
+    pub logins: HashMap<String, LoginCode>,
 }
 
 /// What the state remembers of a call between its arrival and its end.
@@ -100,6 +108,9 @@ pub(super) struct Arrived {
     pub concurrent: bool,
     pub action: Option<Action>,
     pub latency: Duration,
+    /// Where to get a place from before being served.
+    pub places: Option<Arc<Semaphore>>,
+    is_inside: bool,
 }
 
 /// How a call ended.
@@ -126,6 +137,8 @@ impl State {
             tokens: Tokens::default(),
             script: Script::default(),
             latency: Duration::ZERO,
+            capacity: None,
+            sends_inside: 0,
             sensitive_words: options.sensitive_words.clone(),
             counts: Counts::default(),
             rng,
@@ -135,6 +148,7 @@ impl State {
             // Above 2^53, below i64::MAX for centuries, and above those of an earlier run.
             last_msgid: 3_000_000_000_000_000_000 + Utc::now().timestamp_micros() / 4,
             rids: VecDeque::new(),
+            logins: HashMap::new(),
             options,
         };
         for spec in state.options.apps.clone() {
@@ -232,7 +246,7 @@ impl State {
 
     /// Records the arrival of a call, makes its user busy and asks the rules for an action.
     pub fn arrive(&mut self, inquiry: &Inquiry<'_>) -> Arrived {
-        let is_send = inquiry.api == Api::Send;
+        let is_send = inquiry.api.is_message();
         let appid = self.caller(inquiry).to_owned();
         let (openid, template_id) = inquiry.receiver();
         self.counts.calls += 1;
@@ -252,7 +266,19 @@ impl State {
             template_id,
         };
         let (script, rng) = (&mut self.script, &mut self.rng);
-        let action = script.strike(&subject, || rng.random());
+        let mut action = script.strike(&subject, || rng.random());
+        let (mut places, mut is_inside) = (None, false);
+        if let Some((capacity, all)) = self.capacity.as_ref().filter(|_| is_send) {
+            if capacity
+                .refuses_from
+                .is_some_and(|from| self.sends_inside >= from)
+            {
+                action = Some(capacity.refusal.clone());
+            } else {
+                (places, is_inside) = (Some(all.clone()), true);
+                self.sends_inside += 1;
+            }
+        }
         let index = (self.options.ledger == LedgerDetail::Full).then(|| {
             self.calls.push(Call {
                 sequence: self.counts.calls,
@@ -260,6 +286,7 @@ impl State {
                 appid: appid.clone(),
                 openid: openid.to_owned(),
                 template_id: template_id.to_owned(),
+                host: inquiry.host.to_owned(),
                 arrived_at: self.now(),
                 answered_at: None,
                 errcode: None,
@@ -283,6 +310,8 @@ impl State {
             concurrent,
             action,
             latency,
+            places,
+            is_inside,
         }
     }
 
@@ -290,11 +319,19 @@ impl State {
     pub fn judge(&mut self, inquiry: &Inquiry<'_>, arrived: &Arrived) -> Reply {
         let judged = match inquiry.api {
             Api::Send => self.judge_send(inquiry, arrived.concurrent),
+            Api::DeviceSend => self.judge_device_send(inquiry, arrived.concurrent),
+            Api::SetUserNotify => self.judge_set_card(inquiry, arrived.concurrent),
+            Api::SetUserNotifyExt => self.judge_set_card_ext(inquiry, arrived.concurrent),
+            Api::GetUserNotify => self.judge_get_card(inquiry),
+            Api::Login => self.judge_login(inquiry),
             Api::Token => self.judge_plain_token(inquiry),
             Api::StableToken => self.judge_stable_token(inquiry),
             Api::QuotaGet => self.judge_quota_get(inquiry),
             Api::RidGet => self.judge_rid_get(inquiry),
             Api::ClearQuota | Api::ClearQuotaV2 => self.judge_clear_quota(inquiry),
+            Api::GetTemplate => self.judge_get_template(inquiry),
+            Api::AddTemplate => self.judge_add_template(inquiry),
+            Api::DeleteTemplate => self.judge_delete_template(inquiry),
         };
         let reply = judged.unwrap_or_else(|refusal| self.refuse(&refusal, inquiry));
         if reply.errcode == 43101 && inquiry.api == Api::Send && arrived.epoch == self.epoch {
@@ -304,7 +341,7 @@ impl State {
                 call.why_43101 = Some(why);
             }
         }
-        if reply.msgid.is_some() && arrived.epoch == self.epoch {
+        if reply.accepted && arrived.epoch == self.epoch {
             self.counts.sends_accepted += 1;
             if let Some(call) = arrived.index.and_then(|index| self.calls.get_mut(index)) {
                 call.errcode = Some(0);
@@ -365,6 +402,7 @@ impl State {
             _ => "SubscribeMsgSentEvent",
         };
         let pushed = PushedEvent {
+            is_flat: matches!(event, CARD_FAILED_EVENT | PUNISHMENT_EVENT),
             event,
             wrapper,
             openid: openid.to_owned(),
@@ -406,6 +444,7 @@ impl State {
         if arrived.epoch != self.epoch {
             return;
         }
+        self.sends_inside -= usize::from(arrived.is_inside);
         if arrived.entered {
             self.app(&arrived.appid).user(inquiry.receiver().0).busy = false;
         }
@@ -413,8 +452,8 @@ impl State {
         if let Some(errcode) = errcode {
             *self.counts.errcodes.entry(errcode).or_default() += 1;
         }
-        self.counts.sends_answered += u64::from(inquiry.api == Api::Send);
-        let accepted = ending.reply.is_some_and(|reply| reply.msgid.is_some());
+        self.counts.sends_answered += u64::from(inquiry.api.is_message());
+        let accepted = ending.reply.is_some_and(|reply| reply.accepted);
         self.counts.replies_lost += u64::from(accepted && !ending.delivered);
         let now = self.now();
         if let Some(call) = arrived.index.and_then(|index| self.calls.get_mut(index)) {
@@ -429,6 +468,7 @@ impl State {
     fn caller<'a>(&'a self, inquiry: &'a Inquiry<'_>) -> &'a str {
         match &inquiry.request {
             Request::Token(Ok(body)) => &body.appid,
+            Request::Login(query) => &query.appid,
             _ => self.tokens.owner(&inquiry.access_token).unwrap_or_default(),
         }
     }
@@ -630,7 +670,7 @@ mod tests {
     ) -> [String; 2] {
         let mut state = State::new(SimulateOptions::default());
         let caller = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let inquiry = Inquiry::read(api, method, query, body, caller);
+        let inquiry = Inquiry::read(api, method, query, "", body, caller);
         let mut last = [String::new(), String::new()];
         for _ in 0..count {
             let arrived = state.arrive(&inquiry);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
 
@@ -17,6 +19,41 @@ pub struct ClaimPolicy {
     pub window: Duration,
     /// Whether an accept without a row becomes a held row; otherwise it is only counted.
     pub holds_unclaimed: bool,
+}
+
+/// What WeChat punished a mini-program for.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct Punishment {
+    /// The mini-program.
+    pub appid: String,
+    /// When.
+    pub punished_at: DateTime<Utc>,
+    /// What WeChat did: a warning, functions banned, the account banned.
+    pub punishment: String,
+    /// WeChat's reason.
+    pub reason: Option<String>,
+    /// The functions that are banned.
+    pub banned_functions: Option<String>,
+    /// For how many days.
+    pub banned_days: Option<String>,
+}
+
+impl Punishment {
+    /// What happened and why, in a line.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let mut sentence = format!("WeChat punished {}: {}", self.appid, self.punishment);
+        if let Some(functions) = &self.banned_functions {
+            sentence += &format!(" ({functions})");
+        }
+        if let Some(days) = &self.banned_days {
+            sentence += &format!(" for {days} days");
+        }
+        if let Some(reason) = &self.reason {
+            sentence += &format!(": {reason}");
+        }
+        sentence
+    }
 }
 
 impl Store {
@@ -61,6 +98,27 @@ impl Store {
             .bind(policy.window.as_secs_f64())
             .bind(EVENTS_A_CALL);
         self.run("apply_answers", query.fetch_one(&self.pool)).await
+    }
+
+    /// Punishments that no log has told of yet; each is given once, whoever asks.
+    ///
+    /// # Errors
+    ///
+    /// Ask again later; if the answer was lost, what it told stays in the view `wechat_punishments`.
+    pub async fn new_punishments(&self) -> Result<Vec<Punishment>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/new_punishments.sql"));
+        self.run("new_punishments", query.fetch_all(&self.pool))
+            .await
+    }
+
+    /// What WeChat punished in the last seven days, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn punishments(&self, appid: Option<&str>) -> Result<Vec<Punishment>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/punishments.sql")).bind(appid);
+        self.run("punishments", query.fetch_all(&self.pool)).await
     }
 
     /// Forgets old events, at most 20,000. Returns how many.

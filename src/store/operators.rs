@@ -370,23 +370,6 @@ pub struct App {
     pub is_default: bool,
 }
 
-/// One template that is or was paused.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct Template {
-    /// The mini-program.
-    pub appid: String,
-    /// WeChat's private template id.
-    pub template_id: String,
-    /// When its pause ends by itself.
-    pub paused_until: Option<DateTime<Utc>>,
-    /// Whether it is paused now.
-    pub paused: bool,
-    /// Why.
-    pub pause_reason: Option<String>,
-    /// The errcode that paused it.
-    pub pause_errcode: Option<i64>,
-}
-
 /// Binds a filter's conditions but the statuses, in the order in which all statements name them.
 macro_rules! bind_filter {
     ($query:expr, $filter:expr) => {
@@ -418,7 +401,7 @@ impl Store {
         Ok(transaction)
     }
 
-    async fn read_rows<R>(
+    pub(super) async fn read_rows<R>(
         &self,
         statement: &'static str,
         query: sqlx::query::QueryAs<'_, Postgres, R, sqlx::postgres::PgArguments>,
@@ -455,7 +438,7 @@ impl Store {
     }
 
     /// Runs a verb that answers with one value.
-    async fn change_one<T>(
+    pub(super) async fn change_one<T>(
         &self,
         statement: &'static str,
         audit: &Audit,
@@ -765,15 +748,6 @@ impl Store {
             .bind(appid)
             .bind(audit.note.as_deref());
         self.change_one("resume_app", audit, query).await
-    }
-
-    /// Templates that are or were paused.
-    pub async fn list_templates(&self, appid: Option<&str>) -> Result<Vec<Template>, StoreError> {
-        self.read_rows(
-            "list_templates",
-            sqlx::query_as(include_str!("../../sql/list_templates.sql")).bind(appid),
-        )
-        .await
     }
 
     /// Rows of the template wait until then; `None`: until an operator resumes it.

@@ -1,9 +1,13 @@
 //! The access token, and the call that fetches it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use reqwest::StatusCode;
+use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -12,15 +16,24 @@ use super::{Exchange, Wechat, find_rid, presentable};
 /// An access token and its generation: which replacement of the app's token it is. Cheap to clone; never printed.
 #[derive(Clone)]
 pub struct AccessToken {
-    token: Arc<SecretString>,
+    token: Arc<Token>,
     generation: i64,
+}
+
+struct Token {
+    secret: SecretString,
+    /// Addresses with the token in them, by host and path.
+    addresses: Mutex<Vec<(usize, &'static str, Url)>>,
 }
 
 impl AccessToken {
     /// Wraps a token of a generation.
     pub fn new(token: SecretString, generation: i64) -> Self {
         Self {
-            token: Arc::new(token),
+            token: Arc::new(Token {
+                secret: token,
+                addresses: Mutex::default(),
+            }),
             generation,
         }
     }
@@ -31,7 +44,33 @@ impl AccessToken {
     }
 
     pub(crate) fn expose(&self) -> &str {
-        self.token.expose_secret()
+        self.token.secret.expose_secret()
+    }
+
+    /// The address of `path` on a host with this token as WeChat wants it. Made from `base` once, since every send needs it.
+    pub(super) fn address(
+        &self,
+        host: usize,
+        path: &'static str,
+        base: impl FnOnce() -> Url,
+    ) -> Url {
+        let mut addresses = self
+            .token
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = addresses
+            .iter()
+            .find(|known| known.0 == host && known.1 == path);
+        if let Some((_, _, address)) = known {
+            return address.clone();
+        }
+        let mut address = base();
+        address
+            .query_pairs_mut()
+            .append_pair("access_token", self.expose());
+        addresses.push((host, path, address.clone()));
+        address
     }
 }
 

@@ -22,6 +22,15 @@ pub enum MessageError {
         /// The field's key.
         field: String,
     },
+    /// The row's `extra` is not what its kind needs.
+    #[error("extra is not what a row of kind {kind} needs")]
+    BadExtra {
+        /// The row's kind.
+        kind: &'static str,
+    },
+    /// A service card whose `template_id` is no number.
+    #[error("template_id is no notify_type of a service card")]
+    NotANotifyType,
 }
 
 pub(super) fn body(notification: &Notification) -> Result<Vec<u8>, MessageError> {
@@ -98,7 +107,7 @@ fn write_raw_string(body: &mut Vec<u8>, text: &str) -> Option<()> {
     Some(())
 }
 
-fn write_string(body: &mut Vec<u8>, text: &str) {
+pub(super) fn write_string(body: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(body, text).expect("a text always serialises into memory");
 }
 

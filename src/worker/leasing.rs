@@ -103,6 +103,8 @@ struct Leaser {
     connections: u64,
     /// A lease request had no clear answer.
     unclear: bool,
+    /// The bell rang: where a row was found last there is probably the next one.
+    rung: bool,
 }
 
 /// Rows begun per second, over the last quarter of a second or more.
@@ -140,6 +142,7 @@ pub(super) async fn lease_until_stopped(
         server: None,
         connections: 0,
         unclear: false,
+        rung: false,
     };
     leaser.run(bell).await;
 }
@@ -172,17 +175,23 @@ impl Leaser {
         if !self.wait_for_room().await {
             return Ok(true);
         }
+        if let Some((appid, lane)) = self.guess() {
+            // The look, on the next turn, finds what else has come.
+            self.lease_from(&appid, lane).await?;
+            return Ok(true);
+        }
         if self.looked_at.elapsed() >= LOOK_EVERY.max(self.look_took * SWEEP_DUTY) {
             // Also while one lane keeps the worker busy: another may have become due.
             self.look_for_lanes().await?;
         }
         if let Some(lanes) = self.next_lanes() {
-            bell.disarm(&self.worker).await?;
             if let [(appid, lane)] = lanes.as_slice() {
                 self.lease_from(appid, *lane).await?;
             } else {
                 self.lease_from_many(&lanes).await?;
             }
+            // The row that rang must not wait for it.
+            bell.disarm(&self.worker).await?;
             return Ok(true);
         }
         if self.found_at.elapsed() < STAY_AWAKE && !self.lanes.is_empty() {
@@ -196,6 +205,10 @@ impl Leaser {
             self.warm_lanes();
             return Ok(true);
         }
+        // Before the look: a code that is exchanged after this question makes its row due before the look.
+        let store = &self.worker.store;
+        let logins_wait = self.worker.options.until_empty
+            && store.logins_wait(&self.worker.options.appids).await?;
         let next_due = self.look_for_lanes().await?;
         if self
             .lanes
@@ -204,10 +217,11 @@ impl Leaser {
         {
             return Ok(true);
         }
-        if self.worker.options.until_empty && self.is_empty(next_due) {
+        if self.worker.options.until_empty && !logins_wait && self.is_empty(next_due) {
             return Ok(false);
         }
         if bell.sleep(&self.worker, self.sleep_for(next_due)).await? {
+            self.rung = true;
             for lane in self.lanes.values_mut() {
                 lane.rests_until = Instant::now();
             }
@@ -239,15 +253,25 @@ impl Leaser {
         Ok(())
     }
 
+    /// After the bell, where to lease at once: the lane that had a row last, when there are few.
+    fn guess(&mut self) -> Option<(String, i16)> {
+        if !std::mem::take(&mut self.rung) || self.lanes.len() > LANES_ONE_BY_ONE {
+            return None;
+        }
+        let (lane, _) = self
+            .lanes
+            .iter()
+            .filter(|((appid, _), lane)| lane.found_at.is_some() && !self.worker.is_paused(appid))
+            .max_by_key(|(_, lane)| lane.found_at)?;
+        Some(lane.clone())
+    }
+
     /// Waits while enough rows are reserved ahead of the slots, or too many outcomes are not written. False: told to stop meanwhile.
     async fn wait_for_room(&mut self) -> bool {
         let tally = &self.worker.tally;
         // Twice what is sent while a lease is under way, so that the slots never run dry.
         let meanwhile = (self.speed.per_second * self.lease_took.as_secs_f64() * 2.0) as usize;
-        let ahead = meanwhile.clamp(
-            self.worker.options.concurrency,
-            AHEAD_MAX.max(self.worker.options.concurrency),
-        );
+        let ahead = meanwhile.clamp(self.concurrency(), AHEAD_MAX.max(self.concurrency()));
         tally.ahead.store(ahead, Ordering::Relaxed);
         let unsettled_max = UNSETTLED_MAX + 4 * self.worker.options.concurrency;
         while tally.waiting() >= ahead || tally.unsettled.load(Ordering::Relaxed) >= unsettled_max {
@@ -261,12 +285,15 @@ impl Leaser {
         true
     }
 
+    /// Sends that may be in flight now.
+    fn concurrency(&self) -> usize {
+        self.worker.slots.limit()
+    }
+
     /// The rows a statement should lease: as many as last [`BATCH_LASTS`].
     fn rows_wanted(&self) -> usize {
         let lasting = (self.speed.per_second * BATCH_LASTS.as_secs_f64()) as usize;
-        lasting
-            .max(self.worker.options.concurrency)
-            .min(LEASE_ROWS_MAX)
+        lasting.max(self.concurrency()).min(LEASE_ROWS_MAX)
     }
 
     /// The rows of one of so many lanes: a few of each make them share the slots, many of each make leases cheap.
@@ -403,7 +430,7 @@ impl Leaser {
             .await?;
         worker.health.lease_polled();
         let took = asked_at.elapsed();
-        let found = many.iter().filter_map(|(_, _, leased)| leased.lease_id());
+        let found = many.iter().filter_map(|(_, _, leased)| leased.identity());
         lock(&worker.known).extend(found);
         self.lease_took = took;
         let visited = lanes_visited(&requests, &many, total);
@@ -483,7 +510,7 @@ impl Leaser {
             .unsettled
             .fetch_add(lease.rows.len(), Ordering::Relaxed);
         tally.batches.fetch_add(1, Ordering::Relaxed);
-        lock(&self.worker.known).insert(lease.lease_id);
+        lock(&self.worker.known).insert((lease.lease_id, lease.leased_at));
         telemetry::record_lease(appid, lease.rows.len(), took);
         debug!(
             rows = lease.rows.len(),
@@ -497,7 +524,7 @@ impl Leaser {
     /// Whether `rows` more could be begun at once: then their lease is started with the same statement.
     fn has_free_slots(&self, rows: usize) -> bool {
         let tally = &self.worker.tally;
-        let concurrency = self.worker.options.concurrency;
+        let concurrency = self.concurrency();
         tally.waiting() == 0 && tally.in_flight() * 2 <= concurrency && rows <= concurrency
     }
 

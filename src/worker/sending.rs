@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use async_channel::{Receiver, Sender};
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use tokio::sync::{Notify, mpsc};
 use tracing::{Instrument, debug, debug_span, error, warn};
 
 use super::{Worker, lock, settling};
+use crate::concurrency::Sample;
 use crate::notification::{Credit, Effect, Notification, Outcome, Verdict};
 use crate::retry::Reconnect;
-use crate::store::{Lease, LeaseKey};
-use crate::telemetry;
+use crate::store::{CorruptRow, Lease, LeaseKey};
+use crate::telemetry::{self, SendMetrics};
 
 /// Wall and monotonic clocks may differ this much before a lease is given up: more means the machine slept or its clock was
 /// set, and the lease may be somebody else's by now.
@@ -33,6 +33,7 @@ pub(super) struct Batch {
     pub(super) collected: Mutex<Collected>,
     /// Rung at the first outcome of a new heap and when none is out any more.
     pub(super) arrived: Notify,
+    metrics: SendMetrics,
     /// Both clocks when the lease was asked for, and the database's.
     asked_at: Instant,
     asked_wall: SystemTime,
@@ -63,6 +64,7 @@ impl Batch {
                 out: lease.rows.len(),
             }),
             arrived: Notify::new(),
+            metrics: SendMetrics::of(&lease.appid),
             asked_at: lease.asked_at,
             asked_wall: SystemTime::now() - lease.asked_at.elapsed(),
             lapses_after_ms: AtomicI64::new(0),
@@ -122,30 +124,30 @@ fn key(worker: &Worker, lease: &Lease) -> LeaseKey {
     }
 }
 
-/// Starts leased batches one after the other and hands their rows to the slots, whose queue holds one concurrency of them.
-/// While it is full the next batch waits unstarted, so that a crash leaves no doubt about it.
-pub(super) async fn open_batches(
-    worker: Arc<Worker>,
-    mut leased: mpsc::Receiver<Vec<Lease>>,
-    rows: Sender<Work>,
-) {
+/// Starts leased batches one after the other and hands their rows to the slots. While these have enough, the next batches
+/// wait unstarted, so that a crash leaves no doubt about them.
+pub(super) async fn open_batches(worker: Arc<Worker>, mut leased: mpsc::Receiver<Vec<Lease>>) {
     while let Some(mut leases) = leased.recv().await {
+        worker.slots.until_few_left().await;
         start_together(&worker, &mut leases).await;
         for lease in leases {
-            open(&worker, lease, &rows).await;
+            open(&worker, lease).await;
         }
     }
+    worker.slots.close();
 }
 
-async fn open(worker: &Arc<Worker>, lease: Lease, rows: &Sender<Work>) {
+async fn open(worker: &Arc<Worker>, lease: Lease) {
+    worker.slots.until_few_left().await;
     let count = lease.rows.len();
     if let Some(batch) = start(worker, &lease).await {
         tokio::spawn(settling::settle_batch(worker.clone(), batch.clone()));
-        for row in lease.rows {
-            hand_over(worker, &batch, rows, row).await;
-        }
+        let rows = lease.rows.into_iter();
+        worker
+            .slots
+            .add(rows.filter_map(|row| hand_over(worker, &batch, row)));
     } else {
-        lock(&worker.known).remove(&lease.lease_id);
+        lock(&worker.known).remove(&(lease.lease_id, lease.leased_at));
         worker.tally.waiting.fetch_sub(count, Ordering::Relaxed);
         worker.tally.unsettled.fetch_sub(count, Ordering::Relaxed);
         worker.tally.batches.fetch_sub(1, Ordering::Relaxed);
@@ -177,38 +179,32 @@ async fn start_together(worker: &Worker, leases: &mut [Lease]) {
     }
 }
 
-/// One row to the slots; a row that this version cannot send is dead-lettered with the reason.
-async fn hand_over(
+/// One row for the slots; a row that this version cannot send is dead-lettered with the reason.
+fn hand_over(
     worker: &Worker,
     batch: &Arc<Batch>,
-    rows: &Sender<Work>,
-    row: Result<Notification, crate::store::CorruptRow>,
-) {
-    let refused = match row {
+    row: Result<Notification, CorruptRow>,
+) -> Option<Work> {
+    let corrupt = match row {
         Ok(notification) => {
-            let work = Work {
+            return Some(Work {
                 batch: batch.clone(),
                 notification,
-            };
-            let Err(closed) = rows.send(work).await else {
-                return;
-            };
-            Outcome::unsent(closed.into_inner().notification.id, Verdict::Release, None)
+            });
         }
-        Err(corrupt) => {
-            error!(
-                notification.id = corrupt.id,
-                "Notification {} cannot be sent: {}", corrupt.id, corrupt.reason
-            );
-            let verdict = Verdict::Dead {
-                credit: Credit::Kept,
-            };
-            Outcome::unsent(corrupt.id, verdict, Some(corrupt.reason))
-        }
+        Err(corrupt) => corrupt,
+    };
+    error!(
+        notification.id = corrupt.id,
+        "Notification {} cannot be sent: {}", corrupt.id, corrupt.reason
+    );
+    let verdict = Verdict::Dead {
+        credit: Credit::Kept,
     };
     worker.tally.waiting.fetch_sub(1, Ordering::Relaxed);
     worker.tally.changed.notify_one();
-    batch.record(refused);
+    batch.record(Outcome::unsent(corrupt.id, verdict, Some(corrupt.reason)));
+    None
 }
 
 /// The durable record before the first send. `None`: the lease is gone or given back, nothing of it may be sent.
@@ -265,21 +261,24 @@ async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
 }
 
 /// One slot: sends one row after the other until there are no more.
-pub(super) async fn send_rows(worker: Arc<Worker>, rows: Receiver<Work>) {
-    while let Ok(Work {
+pub(super) async fn send_rows(worker: Arc<Worker>, slot: usize) {
+    while let Some(Work {
         batch,
         notification,
-    }) = rows.recv().await
+    }) = worker.slots.next(slot).await
     {
         let waiting = worker.tally.waiting.fetch_sub(1, Ordering::Relaxed);
         if waiting == worker.tally.ahead.load(Ordering::Relaxed) {
             worker.tally.changed.notify_one();
         }
-        worker.tally.in_flight.fetch_add(1, Ordering::Relaxed);
+        let in_flight = worker.tally.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         worker.tally.begun.fetch_add(1, Ordering::Relaxed);
         let attempt = attempt(&worker, &batch, &notification);
         let (outcome, effects) = unless_it_panics(notification.id, attempt).await;
         worker.tally.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(sample) = sample_of(&outcome, in_flight) {
+            worker.slots.observe(sample);
+        }
         // First: what is known must not wait for a pause to be stored.
         batch.record(outcome);
         worker.apply(effects).await;
@@ -304,8 +303,7 @@ async fn attempt(
         wechat.appid = %notification.appid,
     );
     let lateness = batch.database_now() - notification.waiting_since;
-    telemetry::record_lateness(&notification.appid, lateness.to_std().unwrap_or_default());
-    let _in_flight = telemetry::InFlight::begin();
+    let _in_flight = batch.metrics.begin(lateness.to_std().unwrap_or_default());
     let began = Instant::now();
     let delivery = worker.deliverer.deliver(notification, send_before);
     let (outcome, effects) = tokio::select! {
@@ -316,7 +314,7 @@ async fn attempt(
             (Outcome::unsent(id, Verdict::InDoubt, Some(reason.to_owned())), Vec::new())
         }
     };
-    telemetry::record_send(&notification.appid, label(&outcome), began.elapsed());
+    batch.metrics.end(label(&outcome), began.elapsed());
     (outcome, effects)
 }
 
@@ -370,6 +368,23 @@ fn panicked(id: i64) -> Outcome {
     )
 }
 
+/// What an attempt tells of WeChat's capacity. Nothing, if no request was made or no connection was had.
+fn sample_of(outcome: &Outcome, in_flight: usize) -> Option<Sample> {
+    /// System busy, and too many calls a minute.
+    const REFUSALS: [i64; 2] = [-1, 45011];
+    let latency = Duration::from_millis(u64::try_from(outcome.response_ms?).ok()?);
+    let refused = match outcome.errcode {
+        Some(errcode) => REFUSALS.contains(&errcode),
+        None if outcome.verdict == Verdict::InDoubt => true,
+        None => return None,
+    };
+    Some(Sample {
+        latency,
+        refused,
+        in_flight,
+    })
+}
+
 fn label(outcome: &Outcome) -> &'static str {
     match outcome.verdict {
         Verdict::Sent => "sent",
@@ -379,6 +394,8 @@ fn label(outcome: &Outcome) -> &'static str {
         Verdict::Park { .. } => "park",
         Verdict::InDoubt => "doubt",
         Verdict::Release => "release",
+        Verdict::Found => "found",
+        Verdict::NotFound => "not_found",
     }
 }
 

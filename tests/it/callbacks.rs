@@ -1213,6 +1213,33 @@ async fn popups_and_changes_of_the_fake_are_stored_in_either_format() {
 }
 
 #[tokio::test]
+async fn punishments_of_the_fake_show_in_the_view_in_either_format() {
+    let scene = Scene::safe().await;
+    let fake = FakeWechat::start(SimulateOptions::default()).await.unwrap();
+    let control = fake.control();
+    for (format, event_type) in [(CallbackFormat::Json, 2), (CallbackFormat::Xml, 4)] {
+        control.set_callback(
+            APP,
+            Some(CallbackSpec {
+                format,
+                ..CallbackSpec::new(scene.url(), TOKEN).with_aeskey(AESKEY)
+            }),
+        );
+        control.push_punishment(APP, event_type, "诱导订阅", Some("订阅消息"));
+    }
+    let answered = control.wait_until(|counts| counts.callbacks_answered == 2);
+    tokio::time::timeout(PATIENCE, answered).await.unwrap();
+    let shown: Vec<String> = sqlx::query_scalar(
+        "select concat_ws(' ', appid, punishment, reason, banned_functions, banned_days) from wechat_punishments order by event_type",
+    )
+    .fetch_all(scene.queue.pool())
+    .await
+    .unwrap();
+    let of = |punishment: &str| format!("{APP} {punishment} 诱导订阅 订阅消息 7");
+    assert_eq!(shown, [of("functions banned"), of("account banned")]);
+}
+
+#[tokio::test]
 async fn the_fake_is_told_of_callbacks_over_http_too() {
     let scene = Scene::plain().await;
     let fake = FakeWechat::start(SimulateOptions::default()).await.unwrap();

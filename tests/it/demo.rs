@@ -100,6 +100,16 @@ async fn a_double_that_is_not_owned_up_to_is_found() {
 }
 
 #[tokio::test]
+async fn a_doubt_that_was_not_ended_by_its_event_is_found() {
+    let mut performance = performance().await;
+    let told = first(&performance.plan, Fate::EventCame);
+    let mut beliefs = performance.beliefs.iter_mut();
+    let belief = beliefs.find(|belief| belief.business_ref == told);
+    belief.unwrap().settled_by = Some("policy".to_owned());
+    assert_complains(&performance, &told, "had to be by event");
+}
+
+#[tokio::test]
 async fn a_row_with_the_wrong_end_is_found() {
     let mut performance = performance().await;
     let presumed = first(&performance.plan, Fate::PresumedSent);
@@ -188,7 +198,7 @@ fn the_command_answers_with_the_table_as_json_and_exit_code_0() {
         stdout,
         stderr,
     } = wxnotify()
-        .args(["demo", "--json", "--rows", "150"])
+        .args(["demo", "--json", "--rows", "160"])
         .output()
         .unwrap();
     let stderr = String::from_utf8(stderr).unwrap();

@@ -6,6 +6,7 @@
 mod deduplicating;
 mod doubting;
 mod guarding;
+mod kinds;
 mod leasing;
 pub mod mutants;
 mod planning;

@@ -818,3 +818,26 @@ async fn a_database_that_is_away_is_named_as_such() {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(message.contains("DATABASE_URL"), "{message}");
 }
+
+#[tokio::test]
+async fn status_names_what_wechat_punished_lately() {
+    let queue = Queue::new().await;
+    let punish = "select wxnotify_ingest_event($1, '{\"Event\": \"wxa_punish_event\", \"event_type\": \"4\", \"illegal_reason\": \"滥用\"}')";
+    sqlx::query(punish)
+        .bind(APP)
+        .execute(queue.pool())
+        .await
+        .unwrap();
+
+    let report = report(&queue, "status").await;
+
+    let told = &report.document()["punishments_last_week"][0];
+    assert_eq!(
+        (&told["appid"], &told["punishment"]),
+        (&json!(APP), &json!("account banned"))
+    );
+    let text = report.to_text(Style::PLAIN);
+    assert!(text.contains("account banned: 滥用"), "{text}");
+    let elsewhere = command(&queue, "status --appid wx-another").await;
+    assert_eq!(elsewhere["punishments_last_week"], json!([]));
+}

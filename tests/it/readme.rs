@@ -15,6 +15,8 @@ use crate::harness::{TestDatabase, wxnotify};
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
 const OPERATIONS: [&str; 2] = ["docs/operations.md", "docs/operations.zh-CN.md"];
 const CALLBACKS: [&str; 2] = ["docs/callbacks.md", "docs/callbacks.zh-CN.md"];
+const KINDS: [&str; 2] = ["docs/kinds.md", "docs/kinds.zh-CN.md"];
+const MINI_PROGRAM: [&str; 2] = ["docs/mini-program.md", "docs/mini-program.zh-CN.md"];
 /// The mini-program of all examples.
 const APPID: &str = "wx0123456789abcdef";
 
@@ -124,6 +126,137 @@ async fn every_sql_example_of_the_readmes_runs_and_does_what_is_said() {
             "{readme}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_rows_of_the_kinds_pages_are_accepted() {
+    for page in KINDS {
+        let database = database_with_the_app().await;
+        run_sql_of(page, database.pool()).await;
+        let kinds: Vec<(String, String)> =
+            sqlx::query_as("select kind, status from notifications order by id")
+                .fetch_all(database.pool())
+                .await
+                .unwrap();
+        let kinds: Vec<&str> = kinds.iter().map(|(kind, _)| kind.as_str()).collect();
+        assert_eq!(
+            kinds,
+            ["one_time", "device", "service_card", "service_card"],
+            "{page}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_mini_program_pages_turn_two_accepts_into_two_messages() {
+    for page in MINI_PROGRAM {
+        let database = database_with_the_app().await;
+        run_sql_of(page, database.pool()).await;
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("select template_id, status from notifications order by id")
+                .fetch_all(database.pool())
+                .await
+                .unwrap();
+        let due = |template: &str| (template.to_owned(), "due".to_owned());
+        assert_eq!(rows, [due("TmplOrderPaid"), due("TmplPickup")], "{page}");
+    }
+}
+
+/// A statement of the sample back end, as its program runs it.
+fn example(name: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(text_of(&format!("examples/back-end/{name}")))
+}
+
+/// Places the sample's order and its credits in one transaction; gives the order's id, if the request was new.
+async fn place_example_order(pool: &PgPool, request_id: &str, commits: bool) -> Option<i64> {
+    let mut transaction = pool.begin().await.unwrap();
+    let placed: Option<i64> = sqlx::query_scalar(example("place_order.sql"))
+        .bind(request_id)
+        .bind("oUser1")
+        .bind("桂花拿铁两杯")
+        .fetch_optional(&mut *transaction)
+        .await
+        .unwrap();
+    if let Some(id) = placed {
+        sqlx::query(example("record_accepts.sql"))
+            .bind(APPID)
+            .bind("oUser1")
+            .bind(["TmplOrderPaid", "TmplPickup"])
+            .bind(format!("order-{id}"))
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+    }
+    if commits {
+        transaction.commit().await.unwrap();
+    } else {
+        transaction.rollback().await.unwrap();
+    }
+    placed
+}
+
+#[tokio::test]
+async fn the_sample_back_end_counts_a_tap_once_and_spends_its_credit_once() {
+    let database = database_with_the_app().await;
+    let pool = database.pool();
+    sqlx::raw_sql(example("tables.sql"))
+        .execute(pool)
+        .await
+        .unwrap();
+    let held = "select count(*) from notifications where status = 'held' and business_ref = $1";
+    let held_of = async |order: i64| -> i64 {
+        let query = sqlx::query_scalar(held).bind(format!("order-{order}"));
+        query.fetch_one(pool).await.unwrap()
+    };
+
+    let undone = place_example_order(pool, "tap-0", false).await.unwrap();
+    assert_eq!(
+        held_of(undone).await,
+        0,
+        "an order that was rolled back leaves no credit"
+    );
+    let placed = place_example_order(pool, "tap-1", true).await.unwrap();
+    assert_eq!(place_example_order(pool, "tap-1", true).await, None);
+    assert_eq!(held_of(placed).await, 2);
+    let found: Option<i64> = sqlx::query_scalar(example("find_order.sql"))
+        .bind("tap-1")
+        .bind("oUser1")
+        .fetch_optional(pool)
+        .await
+        .unwrap();
+    assert_eq!(found, Some(placed));
+
+    let tell = async || -> Option<i64> {
+        sqlx::query_scalar(example("send_message.sql"))
+            .bind(APPID)
+            .bind("oUser1")
+            .bind("TmplPickup")
+            .bind(r#"{"character_string1": "SO-1", "thing2": "桂花拿铁两杯", "phrase3": "待取餐"}"#)
+            .bind("pages/order/detail?id=1")
+            .bind(chrono::Utc::now() + chrono::TimeDelta::days(1))
+            .fetch_one(pool)
+            .await
+            .unwrap()
+    };
+    assert!(tell().await.is_some());
+    assert_eq!(tell().await, None, "one credit, one message");
+    assert_eq!(held_of(placed).await, 1);
+}
+
+/// The page counts what WeChat's values begin with, and the server runs the files that the test above runs.
+#[test]
+fn the_sample_programs_use_what_is_tested() {
+    let server = text_of("examples/back-end/server.mjs");
+    for entry in std::fs::read_dir(root().join("examples/back-end")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_statement = name.ends_with(".sql") && name != "tables.sql";
+        assert!(
+            !is_statement || server.contains(&format!("'{name}'")),
+            "{name}"
+        );
+    }
+    let page = text_of("examples/mini-program/checkout.js");
+    assert!(page.contains(".startsWith('accept')"));
 }
 
 #[tokio::test]
@@ -341,7 +474,7 @@ fn both_readmes_name_every_command() {
 
 #[test]
 fn both_languages_have_the_same_blocks_headings_and_tables() {
-    for [english, chinese] in [READMES, OPERATIONS, CALLBACKS] {
+    for [english, chinese] in [READMES, OPERATIONS, CALLBACKS, KINDS, MINI_PROGRAM] {
         let infos = |path| -> Vec<String> {
             blocks_of(path)
                 .into_iter()
@@ -398,7 +531,9 @@ fn no_link_leads_nowhere() {
         READMES.as_slice(),
         &OPERATIONS,
         &CALLBACKS,
-        &["docs/decisions.md", "CHANGELOG.md"],
+        &KINDS,
+        &MINI_PROGRAM,
+        &["docs/decisions.md", "CHANGELOG.md", "examples/README.md"],
     ]
     .concat();
     for page in pages {

@@ -1,5 +1,7 @@
 //! The fake WeChat over real HTTP: every refusal before every success.
 
+mod kinds;
+
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -7,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use wxnotify::simulate::{
-    Action, AppSpec, Control, Counts, FakeWechat, LedgerDetail, Rule, SEND_PATH, STABLE_TOKEN_PATH,
-    SimulateOptions, TOKEN_PATH, TemplateSpec,
+    Action, AppSpec, Capacity, Control, Counts, FakeWechat, LedgerDetail, Rule, SEND_PATH,
+    STABLE_TOKEN_PATH, SimulateOptions, TOKEN_PATH, TemplateSpec,
 };
 
 const APP: &str = "wx1111222233334444";
@@ -452,6 +454,31 @@ async fn a_second_send_to_a_user_whose_first_is_in_flight_gets_43108() {
 }
 
 #[tokio::test]
+async fn of_more_sends_than_are_served_at_once_some_wait_and_then_some_are_refused() {
+    let world = World::open().await;
+    world.control.hold();
+    world.control.set_capacity(Some(Capacity {
+        at_once: 1,
+        refuses_from: Some(2),
+        refusal: Action::errcode(-1),
+    }));
+    let served = world.start_send(message()).await;
+    world.control.wait_for_calls(1).await;
+    let waiting = world.start_send(message_to(OTHER_USER)).await;
+    world.control.wait_for_calls(2).await;
+    let refused = world.start_send(message_to("oThirdUser")).await;
+    world.control.wait_for_calls(3).await;
+    world.control.release();
+    assert_sent(&served.await.unwrap());
+    assert_sent(&waiting.await.unwrap());
+    assert_refused(&refused.await.unwrap(), -1);
+    assert_sent(&world.send(&message_to("oThirdUser")).await);
+
+    world.control.set_capacity(None);
+    assert_sent(&world.send(&message()).await);
+}
+
+#[tokio::test]
 async fn the_first_bad_key_in_the_templates_order_is_named() {
     let world = World::strict().await;
     let template = TemplateSpec::new(TEMPLATE, ["phrase2", "thing1", "enum3", "number4"])
@@ -702,6 +729,79 @@ async fn a_rid_leads_back_to_the_failed_call_for_seven_days() {
         .control
         .advance_clock(Duration::from_secs(7 * 86_400 + 1));
     assert_refused(&look_up(APP, &rid).await, 76004);
+}
+
+#[tokio::test]
+async fn templates_are_added_listed_and_deleted() {
+    let world = World::open().await;
+    let token = world.token().await;
+    let call = |name: &str| format!("/wxaapi/newtmpl/{name}?access_token={token}");
+    let add = async |body: Value| world.post(&call("addtemplate"), body.to_string()).await;
+    for (body, errcode) in [
+        (json!({"tid": "99999", "kidList": [1, 2]}), 200_014),
+        (json!({"tid": "401", "kidList": [1]}), 200_020),
+        (json!({"tid": "401", "kidList": [1, 99]}), 200_020),
+        (json!({"tid": "401", "kidList": [0, 1]}), 200_020),
+        (
+            json!({"tid": "401", "kidList": [1, 2], "sceneDesc": "一二三四五六七八九十一二三四五六"}),
+            200_021,
+        ),
+    ] {
+        assert_refused(&add(body).await, errcode);
+    }
+    let added = add(json!({"tid": "401", "kidList": [3, 1, 2], "sceneDesc": "订单"})).await;
+    let id = added["priTmplId"].as_str().unwrap().to_owned();
+    assert_refused(
+        &add(json!({"tid": 401, "kidList": [3, 1, 2]})).await,
+        200_022,
+    );
+
+    let listed = world.get(&call("gettemplate")).await;
+    assert_eq!(listed["data"][0]["priTmplId"], id);
+    assert_eq!(listed["data"][0]["title"], "取餐提醒");
+    assert_eq!(listed["data"][0]["type"], 2);
+    assert_eq!(
+        listed["data"][0]["content"],
+        "金额:{{amount3.DATA}}\n订单号:{{character_string1.DATA}}\n商品:{{thing2.DATA}}\n"
+    );
+    assert_refused(&world.post(&call("gettemplate"), "{}").await, 43001);
+
+    let send = json!({"touser": USER, "template_id": id, "data": {"amount3": {"value": "36元"}, "character_string1": {"value": "SO-1"}, "thing2": {"value": "咖啡"}}});
+    assert_eq!(world.send(&send).await["errcode"], 0);
+    let delete = json!({ "priTmplId": id }).to_string();
+    assert_eq!(
+        world.post(&call("deltemplate"), delete.clone()).await["errcode"],
+        0
+    );
+    assert_refused(&world.post(&call("deltemplate"), delete).await, 20_002);
+    assert_refused(&world.send(&send).await, 40037);
+    assert_eq!(world.get(&call("gettemplate")).await["data"], json!([]));
+}
+
+#[tokio::test]
+async fn the_list_of_templates_has_a_quota_of_its_own() {
+    let world = World::open().await;
+    world.begin_the_day();
+    let path = "/wxaapi/newtmpl/gettemplate";
+    assert!(world.control.set_quota_of(APP, path, Some(1), None));
+    assert!(
+        !world
+            .control
+            .set_quota_of(APP, "/no/such/path", Some(1), None)
+    );
+    let token = world.token().await;
+    let list = format!("{path}?access_token={token}");
+    assert_eq!(world.get(&list).await["errcode"], 0);
+    assert_refused(&world.get(&list).await, 45009);
+    let quota_get = format!("/cgi-bin/openapi/quota/get?access_token={token}");
+    let answer = world
+        .post(&quota_get, json!({ "cgi_path": path }).to_string())
+        .await;
+    assert_eq!(
+        answer["quota"],
+        json!({"daily_limit": 1, "used": 1, "remain": 0})
+    );
+    assert_eq!(world.send(&message()).await["errcode"], 0);
 }
 
 // Faults
@@ -1121,6 +1221,9 @@ async fn every_operation_is_there_over_http_too() {
     assert_refused(&world.send(&message()).await, 45009);
     operate("quota", json!({"appid": APP})).await;
     operate("latency", json!({"ms": 1})).await;
+    let capacity =
+        json!({"at_once": 50, "refuses_from": 90, "action": "http_status", "status": 503});
+    operate("capacity", json!({ "capacity": capacity })).await;
     let token = world.token().await;
     operate("steal_token", json!({"appid": APP})).await;
     assert_refused(&world.send_with(&token, &message()).await, 40001);

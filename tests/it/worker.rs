@@ -4,9 +4,12 @@
 //! process; [`Scene::spawn`] runs the built program, for what only a process can suffer. Tests wait on the fake's calls or
 //! poll a row; what would take long is aged in the database.
 
+mod concurrency;
 mod crashing;
 mod database;
 mod doubt;
+mod kinds;
+mod logins;
 mod odd_rows;
 mod outages;
 mod refusals;

@@ -368,7 +368,8 @@ async fn columns_outside_their_rules_are_refused_by_name_without_their_value() {
         ("template_id", json!("")),
         ("template_id", json!(long)),
         ("kind", json!("secret")),
-        ("kind", json!("device")),
+        ("kind", json!("telegram")),
+        ("login_code", json!("0aSecretCode")),
         ("lane", json!(-1)),
         ("lane", json!(3)),
         ("attempts_max", json!(0)),
@@ -413,7 +414,9 @@ async fn every_check_refuses_what_it_is_named_after() {
     let id = queue.enqueue(json!({})).await;
     let held = queue.enqueue(json!({"held": true})).await;
     let cases = [
-        ("kind_is_known", id, "kind = 'device'"),
+        ("kind_is_known", id, "kind = 'telegram'"),
+        ("receiver_or_login_code", id, "openid = null"),
+        ("login_code_has_its_times", id, "login_at = now()"),
         (
             "miniprogram_state_is_known",
             id,
@@ -426,7 +429,11 @@ async fn every_check_refuses_what_it_is_named_after() {
         ("attempts_are_counted", id, "attempts = -1"),
         ("attempts_are_counted", id, "rescues = -1"),
         ("waiting_for_is_known", id, "waiting_for = 'godot'"),
-        ("only_held_rows_wait_forever", id, "due = 'infinity'"),
+        (
+            "only_held_and_receiverless_rows_wait_forever",
+            id,
+            "due = 'infinity'",
+        ),
         (
             "due_is_not_past_expire_at",
             id,

@@ -1,10 +1,11 @@
 //! What WeChat refuses: each errcode's way through the worker.
 
 use chrono::{DateTime, Days, TimeDelta, Utc};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use wxnotify::simulate::{Action, Rule, TemplateSpec};
 
-use super::{APP, SECRET, Scene, TEMPLATE};
+use super::{APP, SECRET, Scene, TEMPLATE, environment};
 
 const OTHER_APP: &str = "wx5555666677778888";
 const OTHER_SECRET: &str = "WXNOTIFY_APPSECRET_wx5555666677778888";
@@ -305,4 +306,54 @@ async fn a_long_term_message_without_subscription_waits_without_an_attempt_until
         .await
         .unwrap();
     scene.until_all(&[id, next], "sent").await;
+}
+
+/// Whoever sees the refusals that follow a ban must find the ban, once and not every quarter of a minute.
+#[tokio::test]
+async fn a_punishment_is_told_once_by_one_of_the_workers() {
+    let scene = Scene::new().await;
+    let punish = async |punish_id: &str| {
+        let event = json!({
+            "Event": "wxa_punish_event", "event_type": 2, "punish_id": punish_id, "appid": APP, "punish_time": 1_760_000_000,
+            "illegal_reason": "涉嫌诱导订阅", "illegal_content": "the text of a message",
+            "banned_function_names": "订阅消息", "banned_days": 7,
+        });
+        sqlx::query_scalar::<_, i32>("select wxnotify_ingest_event($1, $2)")
+            .bind(APP)
+            .bind(event)
+            .fetch_one(scene.pool())
+            .await
+            .unwrap()
+    };
+    assert_eq!(punish("first").await, 1);
+    assert_eq!(punish("first").await, 0, "WeChat repeats its pushes");
+    let environment = |name| {
+        environment(
+            scene.database.url(),
+            &scene.fake.base_url(),
+            &[("WXNOTIFY_WORKER", name)],
+        )
+    };
+    let sentence = "WeChat punished";
+    let mut one = super::Program::spawn(environment("one"));
+    one.until_logged(sentence).await;
+    let mut other = super::Program::spawn(environment("other"));
+    // A worker's first round of maintenance is over when its heartbeat stands and a row was sent.
+    let id = scene.insert("oUser", json!({})).await;
+    scene.until(id, "sent").await;
+    for worker in [&mut one, &mut other] {
+        worker.signal(Signal::SIGTERM);
+        worker.end().await;
+    }
+    let log = one.log() + &other.log();
+    assert_eq!(log.matches(sentence).count(), 1, "{log}");
+    let told = log.lines().find(|line| line.contains(sentence)).unwrap();
+    for word in [
+        APP,
+        "functions banned (订阅消息) for 7 days",
+        "涉嫌诱导订阅",
+    ] {
+        assert!(told.contains(word), "{told}");
+    }
+    assert!(!log.contains("the text of a message"), "{told}");
 }

@@ -1,0 +1,1 @@
+select wxnotify_record_action($1, $2, 1, $3)

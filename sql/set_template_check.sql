@@ -1,0 +1,1 @@
+select set_template_check($1, $2, $3, $4)

@@ -1,0 +1,93 @@
+//! How many sends are in flight: what the settings allow, and what WeChat can take.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use serde_json::json;
+use wxnotify::simulate::{Action, Capacity, Rule};
+
+use super::Scene;
+use crate::harness::eventually;
+
+const FIXED: (&str, &str) = ("WXNOTIFY_CONCURRENCY_MODE", "fixed");
+
+/// What the gauge says; `None` before the worker's listener answers.
+async fn limit(address: &str) -> Option<f64> {
+    let answer = reqwest::get(format!("http://{address}/metrics")).await;
+    let metrics = answer.ok()?.text().await.ok()?;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("wxnotify_concurrency_limit "))?;
+    line.split(' ').next_back()?.parse().ok()
+}
+
+/// Gauges belong to a process, so the worker is one of its own here.
+#[tokio::test]
+async fn refusals_lower_the_limit_to_its_minimum_and_the_gauge_shows_it() {
+    let scene = Scene::new().await;
+    scene.wechat.script(Rule::send(Action::errcode(-1)));
+    let rows = scene
+        .insert_many("oUser", 100, json!({ "attempts_max": 8 }))
+        .await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let _worker = scene.spawn(&[
+        ("WXNOTIFY_CONCURRENCY", "64"),
+        ("WXNOTIFY_CONCURRENCY_MIN", "6"),
+        ("WXNOTIFY_LISTEN", &address),
+    ]);
+    eventually("the limit is low", async || {
+        (limit(&address).await? <= 12.0).then_some(())
+    })
+    .await;
+    scene.until_all(&rows, "dead").await;
+    assert!(limit(&address).await >= Some(6.0));
+}
+
+#[tokio::test]
+async fn in_the_mode_fixed_refusals_change_nothing() {
+    let scene = Scene::new().await;
+    scene
+        .wechat
+        .script(Rule::send(Action::errcode(-1)).times(200));
+    let rows = scene.insert_many("oUser", 100, json!({})).await;
+    let _worker = scene.start(&[("WXNOTIFY_CONCURRENCY", "50"), FIXED]);
+    scene.until_all(&rows, "sent").await;
+    let sends = scene.sends();
+
+    scene.wechat.hold();
+    scene.insert_many("oNext", 60, json!({})).await;
+    scene.until_sends(sends + 50).await;
+    scene.wechat.release();
+    scene.until_sends(sends + 60).await;
+}
+
+/// The same rows to a WeChat that serves eight sends at once and refuses what comes while sixteen are inside: how many
+/// sends it refused until every row was final.
+async fn refusals_of_a_small_wechat(changed: &[(&str, &str)]) -> u64 {
+    let scene = Scene::new().await;
+    scene.wechat.set_latency(Duration::from_millis(5));
+    scene.wechat.set_capacity(Some(Capacity {
+        at_once: 8,
+        refuses_from: Some(16),
+        refusal: Action::errcode(-1),
+    }));
+    scene.insert_many("oUser", 120, json!({})).await;
+    let _worker = scene.start(changed);
+    eventually("every row is final", async || {
+        let pending = "select count(*) from pending_notifications";
+        (scene.count(pending).await == 0).then_some(())
+    })
+    .await;
+    let refused = scene.wechat.counts().errcodes.get(&-1).copied();
+    refused.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_small_wechat_refuses_far_fewer_sends_of_a_worker_that_adapts() {
+    let concurrency = ("WXNOTIFY_CONCURRENCY", "128");
+    let adaptive = refusals_of_a_small_wechat(&[concurrency]).await;
+    let fixed = refusals_of_a_small_wechat(&[concurrency, FIXED]).await;
+    assert!(adaptive < fixed, "adaptive {adaptive}, fixed {fixed}");
+}
