@@ -8,7 +8,9 @@
 -- Plans are pinned per function: a plan cached while the table was empty would scan the whole table later. Where an index
 -- on (appid, …) would do for a small table and not for a large one, rows are found by id alone (a lease's ids are of its
 -- app), and keys by a sub-select for each row, which no plan can turn into a walk through all the keys of the app.
--- Picks are forbidden to sort, which leaves them the index in pick order.
+-- Picks are forbidden to sort, which leaves them the index in pick order. So are the looks for the ids of a settle, each of which
+-- asks for "the first row from id to id, by id": a plain equality fits the index in pick order as well, which ends with the id, and a
+-- plan made by the statistics of an empty table may read all of it for each row.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create function wxnotify_need_read_committed() returns void
@@ -66,7 +68,7 @@ create function wxnotify_finish(
     p_errcodes bigint[] default null, p_errmsgs text[] default null, p_msgids bigint[] default null, p_credits text[] default null,
     p_duplicate_of bigint[] default null, p_attempts smallint default 0) returns integer
 language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off
-    set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan as $$
+    set enable_mergejoin = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_moved    int;
     v_keys     text[];
@@ -93,9 +95,13 @@ begin
         end if;
     end if;
     with gone as (
-        delete from pending_notifications p using unnest(p_ids, p_statuses, p_errcodes, p_errmsgs, p_msgids, p_credits, p_duplicate_of)
-            as u (id, status, errcode, errmsg, msgid, credit, duplicate_of)
-        where p.id = u.id
+        delete from pending_notifications p using (
+            select l.tid, u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of
+            from unnest(p_ids, p_statuses, p_errcodes, p_errmsgs, p_msgids, p_credits, p_duplicate_of)
+                as u (id, status, errcode, errmsg, msgid, credit, duplicate_of)
+            cross join lateral (
+                select r.ctid as tid from pending_notifications r where r.id >= u.id and r.id <= u.id order by r.id limit 1) l) u
+        where p.ctid = u.tid
         returning p.*, u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of),
     kept as (
         insert into notification_history (id, appid, status, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
@@ -407,8 +413,8 @@ create function wxnotify_settle(
     p_ids bigint[], p_verdicts text[], p_delays_secs float8[], p_waiting_for text[], p_errcodes bigint[], p_errmsgs text[], p_rids text[],
     p_http_statuses smallint[], p_reasons text[], p_response_ms int[], p_credits text[],
     p_doubt_window_secs float8, p_doubt_age_secs float8) returns bigint[]
-language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_mergejoin = off
-    set jit = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off set enable_bitmapscan = off
+    set enable_mergejoin = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     v_lease   notification_leases;
     v_ids     bigint[];
@@ -424,8 +430,10 @@ begin
     end if;
     if cardinality(p_sent_ids) > 0 then
         select array_agg(c.id), array_agg(c.msgid) into v_ids, v_msgids from (
-            select p.id, u.msgid from unnest(p_sent_ids, p_sent_msgids) u (id, msgid) join pending_notifications p on p.id = u.id
-            where u.id = any (v_lease.ids) and p.last_lease is distinct from p_lease_id for update of p skip locked) c;
+            select l.id, u.msgid from unnest(p_sent_ids, p_sent_msgids) u (id, msgid) cross join lateral (
+                select p.id from pending_notifications p where p.id >= u.id and p.id <= u.id and p.last_lease is distinct from p_lease_id
+                order by p.id limit 1 for update skip locked) l
+            where u.id = any (v_lease.ids)) c;
         if v_ids is not null then
             v_settled := wxnotify_finish(p_appid, v_ids, array_fill('sent'::text, array[cardinality(v_ids)]), 'reply', p_worker,
                 p_msgids => v_msgids, p_attempts => 1::smallint);
@@ -437,8 +445,9 @@ begin
     end if;
     -- The look for stragglers can be left out only when this very call settled the whole lease.
     if v_settled < cardinality(v_lease.ids) then
-        select coalesce(array_agg(p.id), '{}') into v_rest from unnest(v_lease.ids) u (id) join pending_notifications p on p.id = u.id
-        where p.last_lease is distinct from p_lease_id;
+        select coalesce(array_agg(l.id), '{}') into v_rest from unnest(v_lease.ids) u (id) cross join lateral (
+            select p.id from pending_notifications p where p.id >= u.id and p.id <= u.id and p.last_lease is distinct from p_lease_id
+            order by p.id limit 1) l;
     end if;
     if p_close then
         if v_rest = '{}' then

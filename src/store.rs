@@ -297,7 +297,8 @@ impl Store {
                     Box::pin(async move {
                         let limit = deadline.as_millis() + 1000;
                         sqlx::query(
-                            "select set_config('statement_timeout', $1, false), \
+                            // Just-in-time compilation takes longer than any statement of ours.
+                            "select set_config('statement_timeout', $1, false), set_config('jit', 'off', false), \
                              set_config('default_transaction_isolation', 'read committed', false)",
                         )
                         .bind(limit.to_string())

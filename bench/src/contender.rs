@@ -239,9 +239,14 @@ pub async fn load_wxnotify(pool: &PgPool, apps: u64, rows: u64) -> anyhow::Resul
         .bind((1..=apps).map(message::appid).collect::<Vec<_>>())
         .execute(pool)
         .await?;
+    insert_rows(pool, apps, 1, rows).await
+}
+
+/// Rows `first` to `last`, due now, shared evenly among the first `apps` mini-programs; one transaction.
+pub async fn insert_rows(pool: &PgPool, apps: u64, first: u64, last: u64) -> anyhow::Result<()> {
     let statement = format!(
         "insert into pending_notifications (appid, openid, template_id, page, data) \
-         select {} from generate_series(1, {rows}) n",
+         select {} from generate_series({first}, {last}) n",
         message::columns_in_sql(apps)
     );
     sqlx::query(AssertSqlSafe(statement)).execute(pool).await?;

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::contender::Contender;
 use crate::machine;
-use crate::stage::{FakeProcess, Stage};
+use crate::stage::{Database, FakeProcess, Stage};
 
 /// A contender that takes longer is given up.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -63,6 +63,17 @@ pub async fn measure(
         .load(&database, rows)
         .await
         .with_context(|| format!("{}: loading", contender.name()))?;
+    measure_loaded(stage, contender, rows, latency, database).await
+}
+
+/// The same for a database that holds the rows already.
+pub async fn measure_loaded(
+    stage: &Stage,
+    contender: &Contender,
+    rows: u64,
+    latency: Duration,
+    database: Database,
+) -> anyhow::Result<Drain> {
     let fake = FakeProcess::start(latency).await?;
     let drained = run(stage, contender, rows, &database.url, &database.pool, &fake)
         .await

@@ -9,6 +9,7 @@
 //! writes tables into `docs/performance.md`, `plot.rs` the figures beside it.
 
 mod contender;
+mod crew;
 mod drain;
 mod machine;
 mod message;
@@ -57,6 +58,9 @@ pub struct RunArgs {
     /// Single INSERTs on an idle worker
     #[arg(long, default_value_t = 200)]
     pub wakes: u32,
+    /// Size of the deep tables of `ahead`, `front` and `late`: 1 is millions of rows
+    #[arg(long, default_value_t = 1.0)]
+    pub scale: f64,
     /// Contenders of `drain` and `wake` to leave out, by name, separated by commas
     #[arg(long, value_delimiter = ',')]
     pub without: Vec<String>,

@@ -1,10 +1,15 @@
 //! The scenarios, each runnable alone.
 
+mod ahead;
 mod apps;
 mod drain;
+mod front;
 mod insert;
+mod keys;
+mod late;
 mod latency;
 mod producers;
+mod slow_commits;
 mod snapshot;
 mod wake;
 mod workers;
@@ -36,6 +41,16 @@ pub enum Scenario {
     Workers,
     /// 1,000 mini-programs against one
     Apps,
+    /// What a dedup key costs
+    Keys,
+    /// Each commit takes 5 ms more, 8 workers
+    SlowCommits,
+    /// A million due rows of a paused template, and a user with 100,000, before the others
+    Front,
+    /// A million rows that commit long after they were copied, beside live traffic
+    Late,
+    /// 5 million rows scheduled ahead and 10 million in the history
+    Ahead,
 }
 
 /// Runs the scenarios asked for, or all, on one Postgres.
@@ -66,6 +81,11 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
             Scenario::Producers => producers::run(&stage, args).await,
             Scenario::Workers => workers::run(&stage, args).await,
             Scenario::Apps => apps::run(&stage, args).await,
+            Scenario::Keys => keys::run(&stage, args).await,
+            Scenario::SlowCommits => slow_commits::run(&stage, args).await,
+            Scenario::Front => front::run(&stage, args).await,
+            Scenario::Late => late::run(&stage, args).await,
+            Scenario::Ahead => ahead::run(&stage, args).await,
         }?;
     }
     Ok(())

@@ -8,6 +8,7 @@ mod credits;
 mod delivery;
 mod demo;
 mod errcodes;
+mod fleet;
 mod hammer;
 mod harness;
 mod http;

@@ -121,6 +121,35 @@ async fn session_with_early_plans(queue: &Queue, rows: usize) -> PgConnection {
     session
 }
 
+/// Autovacuum comes by when the queue has run empty, and plans are made anew by what it found.
+#[tokio::test]
+async fn plans_made_by_the_statistics_of_an_empty_queue_serve_a_full_one() {
+    let queue = Queue::new().await;
+    let fill = |rows: i32| queue.enqueue_many(APP, rows);
+    let drain = async |session: &mut PgConnection| {
+        run(&mut *session, &lease_call(START, 0, 60)).await;
+        let lease = live_lease(session).await;
+        assert_eq!(lease.ids.len(), 60);
+        blocks(session, &settle_call(&lease)).await
+    };
+    // Enough for the indexes to have been tall: what is left of them then differs in cost.
+    fill(20_000).await;
+    queue.force("delete from pending_notifications").await;
+    run(queue.pool(), "vacuum analyze pending_notifications").await;
+    let mut session = queue.session().await;
+    fill(60).await;
+    let small = drain(&mut session).await;
+    run(queue.pool(), "vacuum analyze pending_notifications").await;
+    fill(60).await;
+    drain(&mut session).await;
+    fill(20_000).await;
+    let large = drain(&mut session).await;
+    assert!(
+        large < 2 * small,
+        "{small} blocks on an empty table, {large} on a full one"
+    );
+}
+
 #[tokio::test]
 async fn plans_serve_a_hundred_thousand_rows_whenever_they_were_made() {
     const ROWS: i64 = 60;
