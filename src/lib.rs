@@ -6,6 +6,7 @@ pub mod concurrency;
 pub mod config;
 pub mod delivery;
 pub mod demo;
+pub(crate) mod failpoint;
 pub mod http;
 pub mod maintenance;
 pub mod mirror;

@@ -7,6 +7,7 @@
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
+mod connections;
 mod errcodes;
 mod events;
 pub mod mirror;
@@ -25,12 +26,13 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgPool, Row};
 
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
-use crate::telemetry;
+use crate::{failpoint, telemetry};
 
+pub use connections::Connections;
 pub use events::{ClaimPolicy, EVENTS_A_CALL};
 pub use mirror::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
-pub use upkeep::{Front, SendingApp};
+pub use upkeep::{Durability, Front, SendingApp};
 
 /// The schema, one migration a step.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -44,10 +46,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Few connections, whatever the concurrency: no send holds one.
-    pub pool: PgPool,
+    pub pool: Connections,
     /// The connections of the leaser and the bell: always free for them, and warm, since a row that wakes a worker waits for
     /// them.
-    leasing: PgPool,
+    leasing: Connections,
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
     /// Connections made so far: a new one may lead to another server.
@@ -222,11 +224,11 @@ pub enum Leased {
 }
 
 impl Leased {
-    /// The lease's id, if there is one.
+    /// The lease's id and when it was leased, if there is one.
     #[must_use]
-    pub fn lease_id(&self) -> Option<i64> {
+    pub fn identity(&self) -> Option<(i64, DateTime<Utc>)> {
         match self {
-            Self::Batch { lease, .. } => Some(lease.lease_id),
+            Self::Batch { lease, .. } => Some((lease.lease_id, lease.leased_at)),
             Self::Nothing | Self::Cleared => None,
         }
     }
@@ -268,8 +270,8 @@ impl Store {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self {
-            leasing: pool.clone(),
-            pool,
+            leasing: Connections::new(pool.clone()),
+            pool: Connections::new(pool),
             deadline: DEADLINE,
             connections: Arc::default(),
         }
@@ -310,16 +312,13 @@ impl Store {
                 .connect_lazy_with(options.clone())
         };
         Self {
-            leasing: pool_of(LEASING_CONNECTIONS),
-            pool: pool_of(connections_max.saturating_sub(LEASING_CONNECTIONS).max(1)),
+            leasing: Connections::new(pool_of(LEASING_CONNECTIONS)),
+            pool: Connections::new(pool_of(
+                connections_max.saturating_sub(LEASING_CONNECTIONS).max(1),
+            )),
             deadline,
             connections,
         }
-    }
-
-    /// The connections kept for leasing and for the bell.
-    pub(crate) fn leasing_pool(&self) -> &PgPool {
-        &self.leasing
     }
 
     /// How many connections were made so far.
@@ -340,13 +339,22 @@ impl Store {
         statement: &'static str,
         query: impl Future<Output = sqlx::Result<T>>,
     ) -> Result<T, StoreError> {
+        failpoint::pass("before", statement);
+        let query = failpoint::during(statement, query);
         let result = match tokio::time::timeout(self.deadline, query).await {
-            Ok(Ok(value)) => return Ok(value),
+            Ok(Ok(value)) => {
+                failpoint::pass("after", statement);
+                return Ok(value);
+            }
             Ok(Err(source)) => StoreError::Database { statement, source },
-            Err(_) => StoreError::Deadline {
-                statement,
-                waited: self.deadline,
-            },
+            Err(_) => {
+                self.pool.distrust_idle();
+                self.leasing.distrust_idle();
+                StoreError::Deadline {
+                    statement,
+                    waited: self.deadline,
+                }
+            }
         };
         telemetry::record_database_error(statement);
         Err(result)

@@ -26,6 +26,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::{access_token::AccessToken, hosts::Hosts};
+use crate::failpoint;
 use crate::notification::{ERRMSG_CHARS_MAX, Notification};
 
 pub use self::message::MessageError;
@@ -203,6 +204,7 @@ impl Wechat {
         notification: &Notification,
     ) -> Result<Reply, MessageError> {
         let body = Bytes::from(message::body(notification)?);
+        failpoint::pass("to", notification.openid.expose());
         let (exchange, took) = self.post(SEND_PATH, Some(token), body).await;
         Ok(match exchange {
             Exchange::Answered { status, body } => {
@@ -247,9 +249,11 @@ impl Wechat {
                 None => self.hosts.url(host, path),
             };
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
+            failpoint::pass("before", path);
             let exchange = self
                 .exchange(url, body.clone(), left, reply_bytes_max)
                 .await;
+            failpoint::pass("after", path);
             let Exchange::NotSent { .. } = exchange else {
                 return (exchange, started_at.elapsed());
             };

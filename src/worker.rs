@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -111,8 +112,9 @@ pub(crate) struct Worker {
     pub(crate) abort: CancellationToken,
     /// Mini-programs not to send for, before the database's pause is seen by every lease.
     paused: Mutex<HashMap<String, Instant>>,
-    /// Leases this worker knows of, to tell them from what an unclear reply may have left.
-    known: Mutex<HashSet<i64>>,
+    /// Leases this worker knows of, to tell them from what an unclear reply may have left: id, and when it was leased, since
+    /// after a failover an id can be given out again while the lease that had it first is still remembered.
+    known: Mutex<HashSet<(i64, DateTime<Utc>)>>,
     /// Registered mini-programs whose secret we have.
     apps: Mutex<Vec<SendingApp>>,
     /// Lanes whose front is due but cannot be leased: for maintenance to tidy.
@@ -193,7 +195,7 @@ impl Worker {
 
     /// The leases this worker knows of.
     pub(crate) fn known_leases(&self) -> Vec<i64> {
-        lock(&self.known).iter().copied().collect()
+        lock(&self.known).iter().map(|(id, _)| *id).collect()
     }
 
     /// Whether sends of a mini-program are held back here.
@@ -308,6 +310,7 @@ async fn run_beside_listener(
         apps = worker.options.appids.len(),
         "Worker {} started", worker.id
     );
+    warn_of_weak_commits(&worker.store).await;
     let upkeep = tokio::spawn(maintenance::run(worker.clone(), blocked_lanes));
     let tokens = worker.tokens.clone();
     let refreshes = tokio::spawn(async move { tokens.keep_fresh().await });
@@ -319,6 +322,18 @@ async fn run_beside_listener(
     }
     info!(worker = %worker.id, "Worker {} stopped", worker.id);
     Ok(end)
+}
+
+/// Nothing here can make up for commits that a failover loses: whoever runs the database must know.
+async fn warn_of_weak_commits(store: &Store) {
+    match store.durability().await {
+        Ok(durability) => {
+            if let Some(weakness) = durability.weakness() {
+                warn!("The database may forget what was sent: {weakness}");
+            }
+        }
+        Err(error) => warn!("What commits wait for is not known: {error}"),
+    }
 }
 
 /// Waits for the database as long as it takes, then sees to the schema. `None`: stopped meanwhile.
@@ -338,7 +353,7 @@ async fn wait_for_schema(
         let error = match store.schema_version().await {
             Ok(found) if found >= Some(needed) => break,
             Ok(_) if migrate => {
-                MIGRATOR.run(&store.pool).await?;
+                MIGRATOR.run(&*store.pool).await?;
                 break;
             }
             Ok(found) => return Err(RunError::Schema { found, needed }),

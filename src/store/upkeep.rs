@@ -29,6 +29,41 @@ pub struct SendingApp {
     pub has_rate: bool,
 }
 
+/// What a commit waits for before it is reported.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Durability {
+    /// Standbys connected now.
+    pub standbys: i64,
+    /// The server's setting; empty: commits wait for no standby.
+    pub synchronous_standby_names: String,
+    /// The setting of our sessions.
+    pub synchronous_commit: String,
+}
+
+impl Durability {
+    /// Why a failover or a crash may lose commits, and with them the record that something was sent; `None`: it may not.
+    #[must_use]
+    pub fn weakness(&self) -> Option<String> {
+        match self.synchronous_commit.as_str() {
+            "off" => {
+                return Some(
+                    "synchronous_commit is off: a crash of the server loses the last commits, and what was being sent is \
+                     then sent again unnoticed; set it to on"
+                        .to_owned(),
+                );
+            }
+            "local" if self.standbys > 0 => {}
+            _ if self.standbys > 0 && self.synchronous_standby_names.trim().is_empty() => {}
+            _ => return None,
+        }
+        Some(format!(
+            "commits wait for none of the {} standbys: a failover loses the last commits, and what was being sent is then \
+             sent again unnoticed; set synchronous_standby_names (and synchronous_commit to on)",
+            self.standbys
+        ))
+    }
+}
+
 impl Store {
     /// Every lane and its front; one index probe a lane.
     ///
@@ -248,6 +283,16 @@ impl Store {
             .await
     }
 
+    /// What a commit waits for.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn durability(&self) -> Result<Durability, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/durability.sql"));
+        self.run("durability", query.fetch_one(&self.pool)).await
+    }
+
     /// What the gauges show; counts stop at 10,000.
     ///
     /// # Errors
@@ -265,5 +310,31 @@ impl Store {
             rows_in_doubt: doubt.unsigned_abs(),
             paused_apps: paused.unsigned_abs(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weakness(standbys: i64, names: &str, commit: &str) -> bool {
+        let durability = Durability {
+            standbys,
+            synchronous_standby_names: names.to_owned(),
+            synchronous_commit: commit.to_owned(),
+        };
+        durability.weakness().is_some()
+    }
+
+    #[test]
+    fn commits_that_wait_for_no_standby_are_a_weakness_only_where_there_is_one() {
+        assert!(weakness(1, "", "on"));
+        assert!(weakness(2, " ", "remote_apply"));
+        assert!(weakness(1, "*", "local"));
+        assert!(weakness(0, "", "off"));
+        assert!(!weakness(0, "", "on"));
+        assert!(!weakness(0, "", "local"));
+        assert!(!weakness(1, "ANY 1 (*)", "on"));
+        assert!(!weakness(1, "s1", "remote_write"));
     }
 }

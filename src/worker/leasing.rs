@@ -426,7 +426,7 @@ impl Leaser {
             .await?;
         worker.health.lease_polled();
         let took = asked_at.elapsed();
-        let found = many.iter().filter_map(|(_, _, leased)| leased.lease_id());
+        let found = many.iter().filter_map(|(_, _, leased)| leased.identity());
         lock(&worker.known).extend(found);
         self.lease_took = took;
         let visited = lanes_visited(&requests, &many, total);
@@ -506,7 +506,7 @@ impl Leaser {
             .unsettled
             .fetch_add(lease.rows.len(), Ordering::Relaxed);
         tally.batches.fetch_add(1, Ordering::Relaxed);
-        lock(&self.worker.known).insert(lease.lease_id);
+        lock(&self.worker.known).insert((lease.lease_id, lease.leased_at));
         telemetry::record_lease(appid, lease.rows.len(), took);
         debug!(
             rows = lease.rows.len(),

@@ -147,7 +147,7 @@ async fn open(worker: &Arc<Worker>, lease: Lease) {
             .slots
             .add(rows.filter_map(|row| hand_over(worker, &batch, row)));
     } else {
-        lock(&worker.known).remove(&lease.lease_id);
+        lock(&worker.known).remove(&(lease.lease_id, lease.leased_at));
         worker.tally.waiting.fetch_sub(count, Ordering::Relaxed);
         worker.tally.unsettled.fetch_sub(count, Ordering::Relaxed);
         worker.tally.batches.fetch_sub(1, Ordering::Relaxed);

@@ -84,7 +84,7 @@ pub(super) async fn settle_batch(worker: Arc<Worker>, batch: Arc<Batch>) {
     }
     // A lease we no longer know of is given up as never sent: that must not happen to one whose outcomes were lost.
     if !is_lost {
-        lock(&worker.known).remove(&batch.key.lease_id);
+        lock(&worker.known).remove(&(batch.key.lease_id, batch.key.leased_at));
     }
     worker.tally.batches.fetch_sub(1, Ordering::Relaxed);
     worker.tally.changed.notify_one();

@@ -2,10 +2,12 @@
 //! NOTIFY. Between the last poll and the arming an INSERT may have looked at the bell unarmed: until every transaction
 //! older than the arming has ended, the sleeper goes on polling. Polling alone works too, when no LISTEN is possible.
 
+use std::io::ErrorKind::TimedOut;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgListener;
+use sqlx::Executor;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
@@ -18,6 +20,8 @@ const CHANNEL: &str = "wxnotify";
 /// How often a sleeper looks whether somebody has disarmed the bell, and polls until the fence has passed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const FENCE_POLL: Duration = Duration::from_millis(20);
+/// After so long a silence the listener asks whether anybody is at the other end.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Rings when a producer inserted something while a worker slept.
 pub(super) struct Bell {
@@ -60,15 +64,37 @@ async fn keep_listening(worker: &Worker, ring: &Notify) {
 }
 
 async fn receive(worker: &Worker, ring: &Notify, waits: &mut Reconnect) -> sqlx::Result<()> {
-    let mut listener = PgListener::connect_with(worker.store.leasing_pool()).await?;
-    listener.listen(CHANNEL).await?;
+    let deadline = worker.store.deadline();
+    // A pool of its own: when the way to the database is half open, the connection is left behind with its pool.
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(deadline)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_lazy_with(worker.store.pool.connect_options().as_ref().clone());
+    let in_time = |what| move |_| sqlx::Error::Io(std::io::Error::new(TimedOut, what));
+    let mut listener = PgListener::connect_with(&pool).await?;
+    tokio::time::timeout(deadline, listener.listen(CHANNEL))
+        .await
+        .map_err(in_time("no answer to LISTEN"))??;
+    // What was inserted while nobody listened rang for nobody.
+    ring.notify_one();
     loop {
-        // `None`: the connection was lost, and what was sent meanwhile with it.
-        if listener.try_recv().await?.is_none() {
-            warn!("The connection that listens for new rows was lost and is made again");
+        match tokio::time::timeout(SILENCE_MAX, listener.try_recv()).await {
+            Ok(Ok(Some(_))) => ring.notify_one(),
+            // The connection was lost, and what was sent meanwhile with it.
+            Ok(Ok(None)) => {
+                warn!("The connection that listens for new rows was lost and is made again");
+                return Ok(());
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                tokio::time::timeout(deadline, listener.execute("select 1"))
+                    .await
+                    .map_err(in_time("silent, and no answer to a question"))??;
+            }
         }
         *waits = Reconnect::new();
-        ring.notify_one();
     }
 }
 
