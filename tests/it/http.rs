@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wxnotify::http::{self, Health};
@@ -42,6 +43,21 @@ async fn readiness(address: SocketAddr) -> (u16, String) {
         "the body says what the status says"
     );
     (status, body["reasons"].to_string())
+}
+
+/// Whoever opens a connection and says half a word must not keep it for ever.
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_head_never_ends_is_hung_up_on() {
+    let (address, _guard) = serve(&Health::new(POLL)).await;
+    for said in ["", "GET /healthz HTTP/1.1\r\nHost: she-types-slow"] {
+        let mut slow = tokio::net::TcpStream::connect(address).await.unwrap();
+        slow.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        crate::harness::in_time("it is hung up on", slow.read_to_end(&mut answer))
+            .await
+            .unwrap();
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    }
 }
 
 #[tokio::test]
