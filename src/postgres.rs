@@ -75,6 +75,8 @@ pub struct Options {
     /// Where the cluster lives. It is made if missing, used if it holds a cluster, and never deleted.
     /// `None`: a temporary folder, deleted at the end.
     pub data_dir: Option<PathBuf>,
+    /// Environment variables of the server.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Why there is no throwaway Postgres.
@@ -204,7 +206,7 @@ impl ThrowawayPostgres {
             server.push(format!("{name}={value}").into());
         }
         let mut postgres = Self {
-            supervisor: Supervisor::spawn(user, folder, &server)?,
+            supervisor: Supervisor::spawn(user, folder, &server, &options.environment)?,
             binaries: binaries.to_owned(),
             folder: folder.to_owned(),
             data,
@@ -396,6 +398,7 @@ impl Supervisor {
         user: Option<&User>,
         folder: &Path,
         server: &[OsString],
+        environment: &[(String, String)],
     ) -> Result<Self, PostgresError> {
         let mut command = Command::new("/bin/sh");
         command
@@ -408,6 +411,7 @@ impl Supervisor {
             .stderr(Stdio::null())
             .process_group(0);
         let mut child = prepare(&mut command, user)
+            .envs(environment.iter().cloned())
             .spawn()
             .map_err(io_error("starting /bin/sh as the server's supervisor"))?;
         let orders = child.stdin.take();
@@ -772,6 +776,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         durable: args.durable,
         extra_settings: args.settings,
         data_dir: args.data_dir,
+        environment: Vec::new(),
     };
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

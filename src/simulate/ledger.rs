@@ -64,6 +64,9 @@ pub struct Call {
     pub openid: String,
     /// The template of a send, else empty.
     pub template_id: String,
+    /// The `Host` it was sent to, with the port: tells callers apart that use different addresses of the fake.
+    #[serde(default)]
+    pub host: String,
     /// When the whole request had arrived.
     pub arrived_at: DateTime<Utc>,
     /// When the reply was handed to the connection, or the connection was reset.

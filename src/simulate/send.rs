@@ -20,6 +20,8 @@ pub(super) struct Inquiry<'a> {
     pub api: Api,
     pub method: &'a Method,
     pub query: &'a str,
+    /// The `Host` header; empty if missing.
+    pub host: &'a str,
     /// Empty if missing.
     pub access_token: Cow<'a, str>,
     pub body: &'a [u8],
@@ -65,6 +67,7 @@ impl<'a> Inquiry<'a> {
         api: Api,
         method: &'a Method,
         query: &'a str,
+        host: &'a str,
         body: &'a [u8],
         client_ip: IpAddr,
     ) -> Self {
@@ -92,6 +95,7 @@ impl<'a> Inquiry<'a> {
             api,
             method,
             query,
+            host,
             access_token,
             body,
             client_ip,

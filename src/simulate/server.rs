@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -99,7 +99,9 @@ async fn answer(
     let path = parts.uri.path();
     let query = parts.uri.query().unwrap_or_default();
     if let Some(api) = Api::from_path(path) {
-        let inquiry = Inquiry::read(api, &parts.method, query, &body, client_ip);
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.unwrap_or_default();
+        let inquiry = Inquiry::read(api, &parts.method, query, host, &body, client_ip);
         return call(shared, &inquiry).await;
     }
     if let Some(operation) = path.strip_prefix(CONTROL_PREFIX) {

@@ -281,6 +281,7 @@ impl State {
                 appid: appid.clone(),
                 openid: openid.to_owned(),
                 template_id: template_id.to_owned(),
+                host: inquiry.host.to_owned(),
                 arrived_at: self.now(),
                 answered_at: None,
                 errcode: None,
@@ -657,7 +658,7 @@ mod tests {
     ) -> [String; 2] {
         let mut state = State::new(SimulateOptions::default());
         let caller = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let inquiry = Inquiry::read(api, method, query, body, caller);
+        let inquiry = Inquiry::read(api, method, query, "", body, caller);
         let mut last = [String::new(), String::new()];
         for _ in 0..count {
             let arrived = state.arrive(&inquiry);
