@@ -2,11 +2,13 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test check bench postgres-server cargo-deny
+.PHONY: help demo test check bench chaos soak postgres-server cargo-deny
 
 help:
 	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat (ARGS=--keep: it stays up)"
 	@echo "make test   run every test, each on a database of its own"
+	@echo "make chaos  break everything under load and compare every row (SCENARIOS='kill_9 disk_full' SENDS=40000 SEED=7)"
+	@echo "make soak   steady load with faults; memory, connections and table sizes as CSV and SVG (SECS=3600 RATE=150)"
 	@echo "make check  formatting, lints, documentation, licences and sources of dependencies"
 	@echo "make bench  measure it against its ceilings and its peers (ROUNDS=3 SCENARIOS=drain,wake; see bench/README.md)"
 
@@ -21,6 +23,25 @@ check: cargo-deny
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	$(CARGO) deny check licenses bans sources
+
+SENDS ?= 40000
+SEED ?= 7
+REPORT ?= chaos.md
+
+# One scenario at a time: each brings a server and several workers of its own. Without SCENARIOS all of them.
+chaos: postgres-server
+	@printf '%s\n' '| scenario | sends | accepted | faults | doubts | lost | twice, recorded | twice, unrecorded | recovery | throughput kept | violations |' \
+	    '|---|---|---|---|---|---|---|---|---|---|---|' >"$(REPORT)"
+	WXNOTIFY_CHAOS_SENDS=$(SENDS) WXNOTIFY_CHAOS_SEED=$(SEED) WXNOTIFY_CHAOS_REPORT="$(abspath $(REPORT))" \
+	    $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 $(SCENARIOS)
+	@cat "$(REPORT)"
+
+SECS ?= 3600
+RATE ?= 150
+
+soak: postgres-server
+	WXNOTIFY_SOAK_SECS=$(SECS) WXNOTIFY_SOAK_RATE=$(RATE) WXNOTIFY_SOAK_FOLDER="$(abspath docs/reliability)" \
+	    $(CARGO) test --locked --test chaos -- --nocapture --ignored soak
 
 ROUNDS ?= 3
 SCENARIOS ?=

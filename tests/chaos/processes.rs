@@ -1,0 +1,164 @@
+//! Workers that die, stop, and go on.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use rand::RngExt;
+
+use crate::run::{pass, plan, run};
+use crate::stage::{LEASE, Stage, until};
+
+/// Until no lease of the workers' that were killed is left.
+async fn until_rescued(stage: &mut Stage, victim: usize) -> Duration {
+    let killed_at = Instant::now();
+    let mut connection = stage.connect().await;
+    let prefix = format!("w{}#%", victim + 1);
+    let leases: Vec<(String, i64)> =
+        sqlx::query_as("select appid, lease_id from notification_leases where worker like $1")
+            .bind(&prefix)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    let ids: Vec<i64> = leases.iter().map(|lease| lease.1).collect();
+    stage.revive();
+    until("the dead worker's leases are taken over", async || {
+        let left: i64 = sqlx::query_scalar(
+            "select count(*) from notification_leases where lease_id = any ($1)",
+        )
+        .bind(&ids)
+        .fetch_one(&mut connection)
+        .await
+        .ok()?;
+        (left == 0).then_some(())
+    })
+    .await;
+    killed_at.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9() {
+    let outcome = run(plan().workers(3), 2, async |stage: &mut Stage| {
+        pass(stage.dice.random_range(0..300)).await;
+        let victim = stage.one_of_the_workers();
+        stage.kill(victim).await;
+        until_rescued(stage, victim).await
+    })
+    .await;
+    let limit = LEASE + Duration::from_secs(3);
+    assert!(outcome.recovery < limit, "{:?}", outcome.recovery);
+    assert!(
+        outcome.verdict.doubts > 0,
+        "nobody was killed in mid-flight"
+    );
+    outcome.report("kill_9");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_beyond_the_lease() {
+    let outcome = run(plan(), 1, async |stage: &mut Stage| {
+        pass(stage.dice.random_range(0..200)).await;
+        let frozen = stage.one_of_the_workers();
+        stage.worker(frozen).signal(Signal::SIGSTOP);
+        pass(8_500).await;
+        stage.worker(frozen).signal(Signal::SIGCONT);
+        stage.until_sends_flow().await
+    })
+    .await;
+    outcome.report("stopped_beyond_the_lease");
+}
+
+/// Stopped when its request to lease has left and the answer has not come, for longer than the lease it is given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopped_inside_lease() {
+    let outcome = run(plan(), 1, async |stage: &mut Stage| {
+        let frozen = stage.one_of_the_workers();
+        stage.kill(frozen).await;
+        let nth = stage.dice.random_range(2..9);
+        let point = format!("stop/during:lease@{nth}");
+        stage.spawn_with(frozen, &[("FAILPOINT", &point)]);
+        stage.worker(frozen).until_stopped().await;
+        pass(7_500).await;
+        stage.worker(frozen).signal(Signal::SIGCONT);
+        stage.until_sends_flow().await
+    })
+    .await;
+    outcome.report("stopped_inside_lease");
+}
+
+/// Dies before and after every statement and every request to WeChat, one worker after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_at_every_step() {
+    let mut struck = 0;
+    let outcome = run(plan().workers(4), 1, async |stage: &mut Stage| {
+        let seen = tempfile::NamedTempFile::new().unwrap();
+        stage.kill(3).await;
+        let path = seen.path().to_str().unwrap().to_owned();
+        stage.spawn_with(3, &[("FAILPOINTS_SEEN", &path)]);
+        until("a worker settles", async || {
+            let points = std::fs::read_to_string(&path).ok()?;
+            points.contains("after:settle").then_some(())
+        })
+        .await;
+        pass(1_500).await;
+        let points = std::fs::read_to_string(&path).unwrap();
+        let points: Vec<&str> = points
+            .lines()
+            .filter(|point| !point.starts_with("during"))
+            .collect();
+        assert!(points.len() > 20, "{points:?}");
+        // Worker 0 lives on and rescues; the others die, three at a time.
+        for points in points.chunks(3) {
+            for (number, point) in (1..).zip(points) {
+                stage.kill(number).await;
+                let nth = stage.dice.random_range(1..3);
+                stage.spawn_with(number, &[("FAILPOINT", &format!("{point}@{nth}"))]);
+            }
+            let deadline = Instant::now() + Duration::from_millis(2_500);
+            let numbers = 1..=points.len();
+            while Instant::now() < deadline
+                && !numbers
+                    .clone()
+                    .all(|number| stage.worker(number).has_ended())
+            {
+                pass(20).await;
+            }
+            struck += numbers
+                .filter(|number| stage.worker(*number).has_ended())
+                .count();
+        }
+        stage.revive();
+        stage.until_sends_flow().await
+    })
+    .await;
+    assert!(struck > 20, "only {struck} workers died at their step");
+    println!("{struck} steps were deadly");
+    outcome.report("kill_at_every_step");
+}
+
+/// A row that kills every worker that sends it: its neighbours may be in doubt once, never twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn poison_row() {
+    let plan = plan().set("FAILPOINT", "to:oPoison");
+    let mut harmed_twice = 0;
+    let outcome = run(plan, 1, async |stage: &mut Stage| {
+        stage.insert_one("oPoison", 3).await;
+        let fed_at = Instant::now();
+        until("the poison is out of the way", async || {
+            stage.revive();
+            let left = "select count(*) from pending_notifications where openid = 'oPoison'";
+            (stage.count(left).await == 0).then_some(())
+        })
+        .await;
+        harmed_twice = stage
+            .count(
+                "select count(*) from (
+                    select from notification_attempts join notifications n on n.id = notification_id
+                    where result = 'doubt' and n.openid <> 'oPoison' group by n.id having count(*) > 1) x",
+            )
+            .await;
+        fed_at.elapsed()
+    })
+    .await;
+    assert_eq!(harmed_twice, 0, "neighbours were in doubt twice");
+    outcome.report("poison_row");
+}
