@@ -46,7 +46,7 @@ async fn readiness(address: SocketAddr) -> (u16, String) {
 }
 
 /// Whoever opens a connection and says half a word must not keep it for ever.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_request_whose_head_never_ends_is_hung_up_on() {
     let (address, _guard) = serve(&Health::new(POLL)).await;
     for said in ["", "GET /healthz HTTP/1.1\r\nHost: she-types-slow"] {
