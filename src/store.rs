@@ -318,10 +318,8 @@ impl Store {
             Connections::new(pool)
         };
         Self {
-            leasing: Connections::new(pool_of(LEASING_CONNECTIONS)),
-            pool: Connections::new(pool_of(
-                connections_max.saturating_sub(LEASING_CONNECTIONS).max(1),
-            )),
+            leasing: pool_of(LEASING_CONNECTIONS),
+            pool: pool_of(connections_max.saturating_sub(LEASING_CONNECTIONS).max(1)),
             deadline,
             connections,
         }
