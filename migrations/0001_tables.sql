@@ -261,7 +261,7 @@ comment on column pending_notifications.created_at is 'When the producer inserte
 comment on column pending_notifications.due is 'wxnotify''s: the next moment something must happen, at most expire_at; infinity for a held row without expire_at.';
 comment on column pending_notifications.waiting_for is 'wxnotify''s: why it is not sent now: retry, user (another message to the user), pair (a doubt of the same user and template), template, app, doubt, duplicate, refused (the user''s next accept) or login (its login_code is not exchanged).';
 comment on column pending_notifications.attempts is 'wxnotify''s: sends counted so far.';
-comment on column pending_notifications.rescues is 'wxnotify''s: how often a worker vanished with this row in flight; twice and it is leased alone.';
+comment on column pending_notifications.rescues is 'wxnotify''s: how often a worker vanished with this row in flight; after one such end it shares no lease with another of its kind, after two it is leased alone.';
 comment on column pending_notifications.in_doubt_since is 'wxnotify''s: beginning of the first send whose result is unknown; stays until evidence or policy ends the doubt.';
 comment on column pending_notifications.last_lease is 'wxnotify''s: the lease that settled it last without ending it.';
 comment on column pending_notifications.last_errcode is 'wxnotify''s: WeChat''s errcode at the last attempt.';

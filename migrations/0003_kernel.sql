@@ -227,7 +227,7 @@ begin
     v_refused := exists (select 1 from wechat_refusals r where r.appid = p_appid);
 
     select array_agg(c.ctid order by c.due, c.id), array_agg(c.id order by c.due, c.id), array_agg(c.user_key order by c.due, c.id),
-           bool_or(c.dedup_key is not null), bool_or(c.rescues >= 2)
+           bool_or(c.dedup_key is not null), bool_or(c.rescues >= 1)
     into v_rows, v_ids, v_users, v_keyed, v_solo
     from (
         select p.ctid, p.id, p.due, p.dedup_key, p.rescues, hashtext(p.openid) as user_key
@@ -258,12 +258,14 @@ begin
             select r.tid, r.id, r.user_key, r.n, p.dedup_key, p.rescues,
                    case when p.dedup_key is not null
                        then (select k.id from notification_keys k where k.appid = p_appid and k.dedup_key = p.dedup_key) end as winner,
-                   row_number() over (partition by p.dedup_key order by r.n) as key_turn
+                   row_number() over (partition by p.dedup_key order by r.n) as key_turn,
+                   row_number() over (partition by p.rescues = 1 order by r.n) as rescue_turn
             from unnest(v_rows, v_ids, v_users) with ordinality r (tid, id, user_key, n)
             join pending_notifications p on p.ctid = r.tid),
-        -- A row that was rescued twice ends the batch before it, or is the batch: it may be what kills workers.
+        -- A row that was rescued twice ends the batch before it, or is the batch: it may be what kills workers. Of those that
+        -- were rescued once one may be in a batch: two of them may be the killer and whom it has harmed before.
         solo as materialized (
-            select min(n) filter (where rescues >= 2) as at, min(n) as front from picked where winner is null or winner = id),
+            select min(n) filter (where rescues >= 2 or (rescues = 1 and rescue_turn > 1)) as at, min(n) as front from picked where winner is null or winner = id),
         chosen as (
             select distinct on (user_key) picked.* from picked, solo
             where (winner is null or winner = id) and (dedup_key is null or key_turn = 1 or winner = id)

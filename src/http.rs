@@ -31,7 +31,7 @@ use tower_http::timeout::TimeoutLayer;
 /// How long an answer may take; far more than any of these needs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long the head of a request may take, and a connection lie idle between two.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// More connections than this wait to be accepted: each costs memory and a file descriptor.
 const CONNECTIONS_MAX: usize = 256;
 /// After a failed accept, out of file descriptors most likely: let some connections end first.

@@ -281,7 +281,8 @@ impl Store {
     /// A store whose pool opens connections when they are needed; it does not touch the network yet.
     ///
     /// Every session works in READ COMMITTED whatever the database's default, and the server ends a statement a little
-    /// after its client gave up, so that no forgotten session keeps a lock.
+    /// after its client gave up, so that no forgotten session keeps a lock. A session whose network is gone ends within a
+    /// minute instead of the system's two hours.
     #[must_use]
     pub fn connect_lazy(
         options: PgConnectOptions,
@@ -302,7 +303,10 @@ impl Store {
                         sqlx::query(
                             // Just-in-time compilation takes longer than any statement of ours.
                             "select set_config('statement_timeout', $1, false), set_config('jit', 'off', false), \
-                             set_config('default_transaction_isolation', 'read committed', false)",
+                             set_config('default_transaction_isolation', 'read committed', false), \
+                             set_config('tcp_keepalives_idle', '30', false), \
+                             set_config('tcp_keepalives_interval', '10', false), \
+                             set_config('tcp_keepalives_count', '3', false)",
                         )
                         .bind(limit.to_string())
                         .execute(connection)

@@ -171,6 +171,8 @@ pub struct Verdict {
     pub doubts: usize,
     /// Messages beyond the first of a row, each with a recorded doubt before it.
     pub twice_recorded: usize,
+    /// Sends of a worker that was stopped between its last look at the lease and the request, each with its lease in doubt.
+    pub late: usize,
     pub violations: Vec<Violation>,
 }
 
@@ -380,6 +382,26 @@ impl Case<'_> {
         )
     }
 
+    /// The lease a call was made under: its worker's last that had been started by then.
+    fn lease_of(&self, call: &Call) -> Option<&Held> {
+        let prefix = format!("w{}#", worker_of(call)?);
+        self.held.iter().rfind(|held| {
+            held.worker.starts_with(&prefix)
+                && held
+                    .started_at
+                    .is_some_and(|at| at <= call.arrived_at + TOLERANCE)
+        })
+    }
+
+    /// Whether the very lease a call was made under is on record as doubtful.
+    fn is_doubted(&self, call: &Call) -> bool {
+        self.lease_of(call).is_some_and(|held| {
+            self.attempts
+                .iter()
+                .any(|a| a.result == "doubt" && a.lease_id == Some(held.lease_id))
+        })
+    }
+
     fn accepted(&self) -> impl Iterator<Item = &&Call> {
         self.calls.iter().filter(|call| call.accepted)
     }
@@ -421,7 +443,11 @@ impl Case<'_> {
                 format!("{}, attempts {}", self.name(), row.attempts),
             ),
             (_, ..) if accepted > 0 => wrong(format!("{accepted} messages reached the user")),
-            ("expired", ..) if self.rules.one_clock && row.expire_at > row.finished_at => {
+            // A worker counts the database's clock from when it asked, so it may be early by as much.
+            ("expired", ..)
+                if self.rules.one_clock
+                    && row.expire_at > row.finished_at.map(|at| at + ON_ITS_WAY) =>
+            {
                 wrong("before its time".to_owned());
             }
             ("duplicate", ..) => {
@@ -458,7 +484,7 @@ impl Case<'_> {
                 doubts().any(|doubt| {
                     doubt.finished_at >= pair[0].arrived_at - TOLERANCE
                         && doubt.finished_at <= pair[1].arrived_at + TOLERANCE
-                })
+                }) || self.is_doubted(pair[1])
             } else {
                 doubts().count() > n
             };
@@ -513,10 +539,10 @@ impl Case<'_> {
             if !self.rules.one_clock {
                 continue;
             }
-            let again = self
-                .calls
-                .iter()
-                .find(|call| call.arrived_at > doubt.finished_at + TimeDelta::milliseconds(1));
+            let again = self.calls.iter().find(|call| {
+                call.arrived_at > doubt.finished_at + TimeDelta::milliseconds(1)
+                    && self.lease_of(call).map(|held| held.lease_id) != doubt.lease_id
+            });
             let Some(again) = again else { continue };
             let learnt = self.attempts.iter().any(|other| {
                 other.result == "late_reply"
@@ -557,14 +583,7 @@ impl Case<'_> {
         let Some(worker) = worker_of(call) else {
             return;
         };
-        let prefix = format!("w{worker}#");
-        let started = self.held.iter().rfind(|held| {
-            held.worker.starts_with(&prefix)
-                && held
-                    .started_at
-                    .is_some_and(|at| at <= call.arrived_at + TOLERANCE)
-        });
-        match started {
+        match self.lease_of(call) {
             None => verdict.add(
                 Kind::SentWithoutAStart,
                 format!("{}: at {} by worker {worker}", self.name(), call.arrived_at),
@@ -574,6 +593,10 @@ impl Case<'_> {
                     .ended_at
                     .is_some_and(|ended| ended + TOLERANCE < call.arrived_at) =>
             {
+                if self.is_doubted(call) {
+                    verdict.late += 1;
+                    return;
+                }
                 let ended = call.arrived_at - held.ended_at.unwrap_or_default();
                 verdict.add(
                     Kind::SentByAFencedWorker,

@@ -5,7 +5,7 @@
 //!
 //! | variable | default | |
 //! |---|---|---|
-//! | `WXNOTIFY_CHAOS_SENDS` | 900 | rows of each scenario |
+//! | `WXNOTIFY_CHAOS_SENDS` | 600 | rows of each scenario |
 //! | `WXNOTIFY_CHAOS_SEED` | 7 | the dice |
 //! | `WXNOTIFY_CHAOS_PROGRAM` | the one just built | the `wxnotify` to break |
 //! | `WXNOTIFY_CHAOS_REPORT` | | a file that gets a line of a Markdown table for each scenario |

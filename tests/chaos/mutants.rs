@@ -46,7 +46,7 @@ async fn is_caught(
 ) {
     let mut found = String::new();
     for again in 0..3 {
-        let mut plan = plan.clone().rows(900);
+        let mut plan = plan.clone().rows(600);
         plan.seed += again;
         plan.patience = Duration::from_secs(12);
         let mut stage = Stage::new(plan).await;

@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// When a system finds out that the other end of a connection is gone.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// One listening address that leads to another. Dropping it closes every connection.
 pub struct Proxy {
@@ -88,7 +92,7 @@ impl Drop for Proxy {
 async fn carry(mut client: TcpStream, shared: &Shared) {
     let mut freezes = shared.freezes.subscribe();
     if shared.frozen.load(Ordering::SeqCst) {
-        return std::future::pending().await;
+        return tokio::time::sleep(KEEPALIVE).await;
     }
     let target = *shared.target.lock().unwrap();
     let Ok(mut server) = TcpStream::connect(target).await else {
@@ -100,8 +104,8 @@ async fn carry(mut client: TcpStream, shared: &Shared) {
         _ = freezes.changed() => true,
     };
     if died {
-        // Both ends stay open, and neither ever hears of the other again.
-        std::future::pending::<()>().await;
+        // Neither end hears of the other again; keepalive ends it some time.
+        tokio::time::sleep(KEEPALIVE).await;
     }
     drop((client, server));
 }

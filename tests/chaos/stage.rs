@@ -108,7 +108,7 @@ impl Plan {
         self
     }
 
-    /// A scenario that loses no reply and no worker has no reason for a doubt.
+    /// A scenario that loses no reply, no worker and no database has no reason for a doubt.
     pub fn without_doubts(mut self) -> Self {
         self.rules.doubts = false;
         self
