@@ -42,9 +42,10 @@ declare
     v_verbs    constant text[] := array['add_app', 'cancel_notification', 'cancel_notifications', 'confirm_not_sent', 'confirm_sent',
         'explain_notification', 'pause_app_by_operator', 'pause_template_by_operator', 'redrive_notification', 'redrive_notifications',
         'reschedule_notification', 'reschedule_notifications', 'resume_app', 'resume_template', 'retry_anyway', 'set_app_rate',
-        'set_default_app', 'wxnotify_end_doubts', 'wxnotify_ingest_event'];
+        'set_default_app', 'set_template_check', 'wxnotify_end_doubts', 'wxnotify_ingest_event', 'wxnotify_record_action', 'wxnotify_want_lookup'];
     -- Called by the views, with the rights of who reads the view.
-    v_of_views constant text[] := array['wxnotify_advice', 'wxnotify_backlog', 'wxnotify_errcode_in_words', 'wxnotify_lanes', 'wxnotify_which_43101'];
+    v_of_views constant text[] := array['wxnotify_advice', 'wxnotify_app_rate', 'wxnotify_backlog', 'wxnotify_errcode_in_words', 'wxnotify_lanes',
+        'wxnotify_rate_factor', 'wxnotify_which_43101'];
     v_private  constant text[] := array['openid', 'login_code', 'page', 'data', 'extra', 'dedup_key', 'payload'];
     v_missing  text[] := '{}';
     v_roles    text[];
@@ -106,7 +107,7 @@ begin
 
         v_rights := case
             when v_object.relname = 'own_notifications' then null
-            when v_object.is_view or v_object.relname in ('_sqlx_migrations', 'wechat_apps', 'wechat_templates', 'notification_redrives', 'operator_actions') then 'select'
+            when v_object.is_view or v_object.relname in ('_sqlx_migrations', 'wechat_apps', 'wechat_lookups', 'wechat_templates', 'notification_redrives', 'operator_actions') then 'select'
             when v_object.relname = 'wechat_errcodes' then 'select, insert, update, delete' end;
         if v_rights is not null and 'wxnotify_operator' = any (v_roles) then
             execute format('grant %s on %I to wxnotify_operator', v_rights, v_object.relname);

@@ -28,8 +28,8 @@ use reference::{
 };
 
 /// Sequences of the short form, and the most ops of one.
-const CASES: u32 = 1_000;
-const OPS: usize = 24;
+const CASES: u32 = 600;
+const OPS: usize = 50;
 const USERS: usize = 3;
 const TEMPLATES: usize = 2;
 
@@ -90,18 +90,19 @@ fn op() -> impl Strategy<Value = Op> {
             close,
         });
     prop_oneof![
-        12 => insert,
-        14 => (0..2_usize, prop::bool::weighted(0.7)).prop_map(|(worker, start)| Op::Lease { worker, start }),
+        // The way of most rows, often enough to be walked to its end.
+        20 => insert,
+        30 => (0..2_usize, prop::bool::weighted(0.9)).prop_map(|(worker, start)| Op::Lease { worker, start }),
         3 => number.clone().prop_map(Op::Start),
         2 => number.clone().prop_map(Op::Release),
-        12 => settle,
+        30 => settle,
         4 => (number.clone(), number.clone(), reply()).prop_map(|(lease, row, reply)| Op::LateReply { lease, row, reply }),
         6 => Just(Op::Rescue),
         6 => Just(Op::Tidy),
         5 => Just(Op::Weigh),
         6 => (0..USERS, 0..TEMPLATES, 0..3_i64, prop::bool::weighted(0.3))
             .prop_map(|(user, template, units_ago, known)| Op::Event { user, template, units_ago, known }),
-        12 => (1..3_i64).prop_map(Op::Step),
+        25 => (1..3_i64).prop_map(Op::Step),
         3 => (0..USERS, 0..TEMPLATES).prop_map(|(user, template)| Op::Arm { user, template }),
         2 => number.clone().prop_map(Op::Delete),
         2 => (number.clone(), 0..3_i64).prop_map(|(row, units)| Op::Postpone(row, units)),
@@ -627,7 +628,7 @@ fn explore(
     let config = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: 2_000,
+        max_shrink_iters: 800,
         ..Config::default()
     };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
@@ -691,6 +692,6 @@ fn a_mutant_and_a_wrong_model_are_found_out() {
     for (what, mutant, mistake) in wrongs {
         let (ops, why) =
             explore(2_000, 3, mutant, mistake).unwrap_or_else(|| panic!("not found: {what}"));
-        assert!(ops.len() <= 8, "{what}: {why}\n{ops:#?}");
+        assert!(ops.len() <= 10, "{what}: {why}\n{ops:#?}");
     }
 }
