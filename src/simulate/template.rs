@@ -188,7 +188,7 @@ fn describe(spec: &TemplateSpec) -> Value {
         "title": title,
         "content": spec.fields.iter().map(line).collect::<String>(),
         "example": spec.fields.iter().map(|key| format!("{}:…\n", label(key))).collect::<String>(),
-        "type": if spec.long_term { 3 } else { 2 },
+        "type": if spec.long_term || spec.device { 3 } else { 2 },
     });
     let enums: &BTreeMap<String, Vec<String>> = &spec.enums;
     if !enums.is_empty() {
