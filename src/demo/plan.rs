@@ -10,7 +10,9 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::simulate::{Action, AppSpec, Call, CardCodeSpec, Rule, TemplateSpec};
+use crate::simulate::{
+    Action, AppSpec, Call, CardCodeSpec, CardStateSpec, CardTypeSpec, Rule, TemplateSpec,
+};
 
 /// The mini-program that is registered from the start.
 pub const CAFE: &str = "wx_demo_cafe";
@@ -509,6 +511,21 @@ fn message(template_id: &str, business_ref: &str, number: usize) -> String {
             r#"{{"{REF_KEY}": "{business_ref}", "thing2": "{drink}", "phrase3": "待取餐"}}"#
         ),
     }
+}
+
+/// The café's service card and its one state of the demo: paid.
+pub(super) fn card_type() -> (&'static str, CardTypeSpec) {
+    let paid = CardStateSpec {
+        status: 1,
+        activates: true,
+        after: Vec::new(),
+        is_final: false,
+    };
+    let card = CardTypeSpec {
+        notify_type: CARD_NOTIFY_TYPE,
+        states: vec![paid],
+    };
+    (CAFE, card)
 }
 
 /// Where a card leads; the order number follows, and names the row in WeChat's ledger.

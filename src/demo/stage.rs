@@ -432,6 +432,8 @@ async fn start_fake(plan: &Plan, seed: u64, listen: &str) -> anyhow::Result<Fake
     for (appid, template) in plan::templates() {
         control.add_template(appid, template);
     }
+    let (appid, card_type) = plan::card_type();
+    control.add_card_type(appid, card_type);
     for row in &plan.rows {
         control.grant(row.appid, &row.openid, row.template_id, row.fate.credits());
         if let Some(rule) = row.rule() {
