@@ -289,7 +289,8 @@ impl Case<'_> {
 
     async fn lease(&mut self, worker: usize, start: bool) -> Result<(), String> {
         self.hasten().await;
-        let rows: Vec<(Option<i64>, Option<i64>, Option<DateTime<Utc>>)> = sqlx::query_as(
+        type Leased = (Option<i64>, Option<i64>, Option<DateTime<Utc>>);
+        let rows: Vec<Leased> = sqlx::query_as(
             "select lease_id, id, started_at from wxnotify_lease($1, 1::smallint, 'w', '-infinity', 0, 0, $2, $3, $4)",
         )
         .bind(&self.app)
