@@ -442,7 +442,7 @@ impl Case<'_> {
                 Kind::NeverEnded,
                 format!("{}, attempts {}", self.name(), row.attempts),
             ),
-            (_, ..) if accepted > 0 => wrong(format!("{accepted} messages reached the user")),
+            _ if accepted > 0 => wrong(format!("{accepted} messages reached the user")),
             // A worker counts the database's clock from when it asked, so it may be early by as much.
             ("expired", ..)
                 if self.rules.one_clock

@@ -11,6 +11,7 @@
 //! | `WXNOTIFY_CHAOS_REPORT` | | a file that gets a line of a Markdown table for each scenario |
 //!
 //! Read `stage.rs` for what is played on, `checker.rs` for what is compared, then the scenarios.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![cfg(target_os = "linux")]
 
 mod checker;

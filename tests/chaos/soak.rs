@@ -46,7 +46,7 @@ select (select count(*) from pg_stat_activity where application_name like 'wxnot
 fn status_of(pid: u32, name: &str) -> i64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().nth(0)?.parse().ok())
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)
 }
 

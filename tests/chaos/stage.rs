@@ -754,9 +754,10 @@ impl Stage {
         }
         let mut connection = self.connect().await;
         let ledger = self.wechat.ledger();
+        let told = self.load.told().clone();
         History {
             rules: self.plan.rules,
-            told: self.load.told().clone(),
+            told,
             rows: sqlx::query_as(checker::ROWS)
                 .fetch_all(&mut connection)
                 .await
