@@ -48,6 +48,9 @@ struct CircuitPolicy {
 }
 
 const CIRCUIT_WINDOW: Duration = Duration::from_secs(10);
+/// So many failures without a success between them open a circuit, however many calls went well before: a gateway that
+/// fails within a millisecond would otherwise put as many rows in doubt as were sent in the whole window.
+const FAILURES_IN_A_ROW: u32 = 10;
 
 const LOST: CircuitPolicy = CircuitPolicy {
     failures_min: 5,
@@ -199,6 +202,7 @@ impl Circuits {
 struct Circuit {
     failures: TimeWindow,
     calls: TimeWindow,
+    in_a_row: u32,
     trips: u32,
     open_until: Option<Instant>,
 }
@@ -208,6 +212,7 @@ impl Circuit {
         Self {
             failures: TimeWindow::new(CIRCUIT_WINDOW, now),
             calls: TimeWindow::new(CIRCUIT_WINDOW, now),
+            in_a_row: 0,
             trips: 0,
             open_until: None,
         }
@@ -227,12 +232,15 @@ impl Circuit {
         }
         self.calls.add(now);
         if !failed {
+            self.in_a_row = 0;
             return None;
         }
         self.failures.add(now);
+        self.in_a_row += 1;
         let failures = self.failures.sum(now);
-        let many = failures >= policy.failures_min
+        let most = failures >= policy.failures_min
             && failures * 100 >= self.calls.sum(now) * policy.percent_min;
+        let many = most || (self.in_a_row >= FAILURES_IN_A_ROW && failures >= FAILURES_IN_A_ROW);
         if !many && !probe {
             return None;
         }
@@ -244,6 +252,7 @@ impl Circuit {
         self.open_until = Some(now + pause);
         self.failures.clear();
         self.calls.clear();
+        self.in_a_row = 0;
         Some(pause)
     }
 
@@ -546,8 +555,22 @@ mod tests {
         }
         for _ in 0..99 {
             assert_eq!(breaker.observe(&row, Observation::PossiblySent, now), []);
+            breaker.observe(&row, answered(&fine), now);
         }
-        assert!(app_pause(&breaker.observe(&row, Observation::PossiblySent, now)).is_some());
+    }
+
+    #[test]
+    fn ten_lost_answers_in_a_row_open_the_circuit_however_many_calls_went_well_before() {
+        let (mut breaker, row, now) = (Breaker::default(), sample(), Instant::now());
+        let fine = rule(0, None);
+        for _ in 0..10_000 {
+            breaker.observe(&row, answered(&fine), now);
+        }
+        for _ in 0..9 {
+            assert_eq!(breaker.observe(&row, Observation::PossiblySent, now), []);
+        }
+        let effects = breaker.observe(&row, Observation::PossiblySent, now);
+        assert_eq!(app_pause(&effects), Some(30 * SECOND));
     }
 
     #[test]

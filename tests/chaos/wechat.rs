@@ -109,8 +109,11 @@ async fn answers_doubled() {
     })
     .await;
     let mut outcome = outcome;
-    outcome.verdict.violations.retain(|found| {
-        found.kind != Kind::WrongStatus || !found.what.contains("none of its messages")
+    // Such a row is believed sent by another's answer: its own credit is still there.
+    outcome.verdict.violations.retain(|found| match found.kind {
+        Kind::WrongStatus => !found.what.contains("none of its messages"),
+        Kind::CreditBooks => !found.what.contains("0 taken"),
+        _ => true,
     });
     outcome.report("answers_doubled");
 }
