@@ -33,7 +33,7 @@ chaos: postgres-server
 	@printf '%s\n' '| scenario | sends | accepted | faults | doubts | lost | twice, recorded | twice, unrecorded | recovery | throughput kept | violations |' \
 	    '|---|---|---|---|---|---|---|---|---|---|---|' >"$(REPORT)"
 	WXNOTIFY_CHAOS_SENDS=$(SENDS) WXNOTIFY_CHAOS_SEED=$(SEED) WXNOTIFY_CHAOS_REPORT="$(abspath $(REPORT))" \
-	    $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 $(SCENARIOS)
+	    $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 --include-ignored --skip soak $(SCENARIOS)
 	@cat "$(REPORT)"
 
 SECS ?= 3600

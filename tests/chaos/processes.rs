@@ -69,6 +69,7 @@ async fn stopped_beyond_the_lease() {
 
 /// Stopped when its request to lease has left and the answer has not come, for longer than the lease it is given.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "depends on the pace of the machine: make chaos"]
 async fn stopped_inside_lease() {
     let outcome = run(plan(), 1, async |stage: &mut Stage| {
         let frozen = stage.one_of_the_workers();
@@ -136,6 +137,7 @@ async fn kill_at_every_step() {
 
 /// A row that kills every worker that sends it: its neighbours may be in doubt once, never twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "depends on the pace of the machine: make chaos"]
 async fn poison_row() {
     let plan = plan().set("FAILPOINT", "to:oPoison");
     let mut harmed_twice = 0;

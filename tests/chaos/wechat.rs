@@ -95,6 +95,7 @@ async fn replies_lost_and_events_doubled() {
 /// A gateway that answers each request twice. An answer names no request, so one in a thousand second answers may be taken for
 /// the next request's: the msgid is then another message's. Nothing may be lost or doubled by it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "depends on the pace of the machine: make chaos"]
 async fn answers_doubled() {
     let outcome = run(plan(), 2, async |stage: &mut Stage| {
         for way in &stage.ways {
@@ -119,6 +120,7 @@ async fn answers_doubled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "depends on the pace of the machine: make chaos"]
 async fn gateway_502() {
     let mut most = 0;
     let outcome = run(plan(), 2, async |stage: &mut Stage| {
@@ -139,6 +141,7 @@ async fn gateway_502() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "depends on the pace of the machine: make chaos"]
 async fn token_stolen() {
     let outcome = run(plan().without_doubts(), 3, async |stage: &mut Stage| {
         for appid in APPS {
