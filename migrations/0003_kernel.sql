@@ -137,7 +137,12 @@ language sql stable set search_path from current as $$
     where e.appid = p_appid and e.openid = p_openid and e.template_id = p_template_id and e.msgid is not null
       and e.occurred_at >= p_since - case e.event when 'late_reply' then interval '0' else interval '5 seconds' end
       and not exists (select 1 from notification_history h
-                      where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id and h.msgid = e.msgid)
+                      where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id
+                        and (h.msgid = e.msgid
+                             -- Within the grace an earlier row of the pair may have been doubtful, too, and ended by its second message:
+                             -- then the event may tell of its first.
+                             or h.in_doubt_since < p_since and h.finished_at <= p_since and e.occurred_at < p_since
+                                and e.occurred_at >= h.in_doubt_since - interval '5 seconds'))
     order by e.occurred_at
 $$;
 
