@@ -111,11 +111,18 @@ async fn answers_doubled() {
     .await;
     let mut outcome = outcome;
     // Such a row is believed sent by another's answer: its own credit is still there.
+    let found_at_first = outcome.verdict.violations.len();
     outcome.verdict.violations.retain(|found| match found.kind {
         Kind::WrongStatus => !found.what.contains("none of its messages"),
         Kind::CreditBooks => !found.what.contains("0 taken"),
         _ => true,
     });
+    let mistaken = found_at_first - outcome.verdict.violations.len();
+    assert!(
+        mistaken * 100 <= outcome.verdict.accepted,
+        "{mistaken} of {} messages: their rows took another's answer",
+        outcome.verdict.accepted
+    );
     outcome.report("answers_doubled");
 }
 
