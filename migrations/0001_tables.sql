@@ -59,8 +59,10 @@ create table pending_notifications (
     fillfactor = 95, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000, vacuum_truncate = off
 );
 
--- The one index in pick order; lanes and apps are separate picks.
-create index pick on pending_notifications (appid, lane, due, id);
+-- The one index in pick order; lanes and apps are separate picks. It ends with id + 0, not id: "id = …" would fit both it and the
+-- primary key, which cost the same to the planner when autovacuum finds the queue empty, and a plan kept from then would read
+-- all of it for each row once the queue is full. So every statement that wants this order says id + 0.
+create index pick on pending_notifications (appid, lane, due, (id + 0));
 create index pair on pending_notifications (appid, openid, template_id);
 create index doubt on pending_notifications (appid, openid, template_id) where in_doubt_since is not null;
 create index duplicate on pending_notifications (appid, dedup_key) where waiting_for = 'duplicate';

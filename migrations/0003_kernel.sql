@@ -7,10 +7,10 @@
 --
 -- Plans are pinned per function: a plan cached while the table was empty would scan the whole table later. Where an index
 -- on (appid, …) would do for a small table and not for a large one, rows are found by id alone (a lease's ids are of its
--- app), and keys by a sub-select for each row, which no plan can turn into a walk through all the keys of the app.
--- Picks are forbidden to sort, which leaves them the index in pick order. So are the looks for the ids of a settle, each of which
--- asks for "the first row from id to id, by id": a plain equality fits the index in pick order as well, which ends with the id, and a
--- plan made by the statistics of an empty table may read all of it for each row.
+-- app), without a condition that a partial index is made for, and keys by a sub-select for each row, which no plan can turn
+-- into a walk through all the keys of the app. Ids are looked up as "= any (an array)", or in a sub-select with a LIMIT and from
+-- then on by ctid, and never joined: a join may put the table first, and read all of it. Picks are forbidden to sort, which
+-- leaves them the index in pick order.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
 
 create function wxnotify_need_read_committed() returns void
@@ -38,7 +38,7 @@ begin
             select id from pending_notifications p
             where p.appid = p_appid and p.dedup_key = u.dedup_key and p.waiting_for = 'duplicate' limit 50 for update skip locked) d)
     update pending_notifications p set waiting_for = null, due = wxnotify_next_due(p.held, p.send_at, p.expire_at)
-    from woken where p.id = woken.id;
+    where p.id = any (array(select woken.id from woken));
     if found then
         perform wxnotify_ring();
     end if;
@@ -54,7 +54,7 @@ begin
         join pending_notifications p on p.appid = p_appid and p.openid = u.openid and p.template_id = u.template_id
         where p.waiting_for = 'pair' limit 200 for update of p skip locked)
     update pending_notifications p set waiting_for = null, due = wxnotify_next_due(p.held, p.send_at, p.expire_at)
-    from woken where p.id = woken.id;
+    where p.id = any (array(select woken.id from woken));
     if found then
         perform wxnotify_ring();
     end if;
@@ -83,7 +83,8 @@ begin
         select array_agg(d.id), array_agg(d.msgid) into v_ids, v_msgids from (
             select distinct on (p.openid, p.template_id) p.id, e.msgid
             from unnest(p_ids, p_statuses) u (id, status)
-            join pending_notifications p on p.id = u.id
+            cross join lateral (
+                select r.id, r.openid, r.template_id, r.in_doubt_since from pending_notifications r where r.id = u.id limit 1) p
             cross join lateral (
                 select m.msgid from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since) m (msgid) limit 1) e
             where u.status in ('unresolved', 'presumed_sent') and p.in_doubt_since is not null
@@ -100,7 +101,7 @@ begin
             from unnest(p_ids, p_statuses, p_errcodes, p_errmsgs, p_msgids, p_credits, p_duplicate_of)
                 as u (id, status, errcode, errmsg, msgid, credit, duplicate_of)
             cross join lateral (
-                select r.ctid as tid from pending_notifications r where r.id >= u.id and r.id <= u.id order by r.id limit 1) l) u
+                select r.ctid as tid from pending_notifications r where r.id = u.id limit 1) l) u
         where p.ctid = u.tid
         returning p.*, u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of),
     kept as (
@@ -158,9 +159,9 @@ declare
 begin
     select array_agg(u.id), array_agg(u.winner) into v_ids, v_winners
     from unnest(p_ids, p_winners) u (id, winner)
-    join pending_notifications p on p.id = u.id
+    cross join lateral (select r.dedup_key, r.in_doubt_since from pending_notifications r where r.id = u.id limit 1) p
     where (select k.id from notification_keys k where k.appid = p_appid and k.dedup_key = p.dedup_key) = u.winner
-      and not exists (select 1 from pending_notifications w where w.id = u.winner)
+      and (select w.id from pending_notifications w where w.id = u.winner) is null
       and p.in_doubt_since is null;
     if v_ids is not null then
         perform wxnotify_finish(p_appid, v_ids, array_fill('duplicate'::text, array[cardinality(v_ids)]), 'worker', null, p_duplicate_of => v_winners);
@@ -169,8 +170,11 @@ begin
     update pending_notifications p
     set waiting_for = 'duplicate',
         due = least(v_now + greatest(least(least(u.at, v_now + interval '1 day') - v_now, '1 minute'), '1 second') * (0.75 + random() / 2), p.expire_at)
-    from (select x.id, (select w.due from pending_notifications w where w.id = x.winner) as at from unnest(p_ids, p_winners) x (id, winner)) u
-    where p.id = u.id and (v_ids is null or u.id <> all (v_ids));
+    from (select l.tid, (select w.due from pending_notifications w where w.id = u.winner) as at
+          from unnest(p_ids, p_winners) u (id, winner)
+          cross join lateral (select r.ctid as tid from pending_notifications r where r.id = u.id limit 1) l
+          where v_ids is null or u.id <> all (v_ids)) u
+    where p.ctid = u.tid;
 end $$;
 
 create type wxnotify_leased as (
@@ -237,7 +241,7 @@ begin
     from (
         select p.ctid, p.id, p.due, p.dedup_key, p.rescues, hashtext(p.openid) as user_key
         from pending_notifications p
-        where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and (p.due, p.id) > (p_due, p_id)
+        where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and (p.due, p.id + 0) > (p_due, p_id)
           and p.id not in (select unnest(v_live)) and hashtext(p.openid) not in (select unnest(v_busy))
           and (p.expire_at is null or p.expire_at > v_now) and (v_paused is null or p.template_id <> all (v_paused))
           and (p.attempts < p.attempts_max or p.in_doubt_since is not null and wxnotify_reads_back(p.kind, p.extra))
@@ -251,7 +255,7 @@ begin
           -- What a user refuses waits for the next accept; tidy parks it. A doubt ends by its own policy.
           and (not v_refused or p.in_doubt_since is not null or p.kind not in ('one_time', 'long_term') or not exists (
                 select 1 from wechat_refusals r where r.appid = p_appid and r.openid = p.openid and r.template_id = p.template_id))
-        order by p.due, p.id limit p_rows for update of p skip locked) c;
+        order by p.due, p.id + 0 limit p_rows for update of p skip locked) c;
     if v_ids is null then
         return;
     end if;
@@ -319,7 +323,7 @@ declare
 begin
     perform wxnotify_need_read_committed();
     perform 1 from pending_notifications p
-    where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and (p.due, p.id) > (p_due, p_id) order by p.due, p.id limit 1;
+    where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and (p.due, p.id + 0) > (p_due, p_id) order by p.due, p.id + 0 limit 1;
     if not found then
         return;
     end if;
@@ -365,11 +369,11 @@ end $$;
 create function wxnotify_fronts() returns table (appid text, lane smallint, due timestamptz)
 language sql stable set search_path from current set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
     with recursive front as (
-        (select p.appid, p.lane, p.due from pending_notifications p order by p.appid, p.lane, p.due, p.id limit 1)
+        (select p.appid, p.lane, p.due from pending_notifications p order by p.appid, p.lane, p.due limit 1)
         union all
         select n.* from front cross join lateral (
             select p.appid, p.lane, p.due from pending_notifications p where (p.appid, p.lane) > (front.appid, front.lane)
-            order by p.appid, p.lane, p.due, p.id limit 1) n)
+            order by p.appid, p.lane, p.due limit 1) n)
     select * from front
 $$;
 
@@ -445,8 +449,8 @@ begin
     if cardinality(p_sent_ids) > 0 then
         select array_agg(c.id), array_agg(c.msgid) into v_ids, v_msgids from (
             select l.id, u.msgid from unnest(p_sent_ids, p_sent_msgids) u (id, msgid) cross join lateral (
-                select p.id from pending_notifications p where p.id >= u.id and p.id <= u.id and p.last_lease is distinct from p_lease_id
-                order by p.id limit 1 for update skip locked) l
+                select p.id from pending_notifications p where p.id = u.id and p.last_lease is distinct from p_lease_id
+                limit 1 for update skip locked) l
             where u.id = any (v_lease.ids)) c;
         if v_ids is not null then
             v_settled := wxnotify_finish(p_appid, v_ids, array_fill('sent'::text, array[cardinality(v_ids)]), 'reply', p_worker,
@@ -463,9 +467,7 @@ begin
     end if;
     -- The look for stragglers can be left out only when this very call settled the whole lease.
     if v_settled < cardinality(v_lease.ids) then
-        select coalesce(array_agg(l.id), '{}') into v_rest from unnest(v_lease.ids) u (id) cross join lateral (
-            select p.id from pending_notifications p where p.id >= u.id and p.id <= u.id and p.last_lease is distinct from p_lease_id
-            order by p.id limit 1) l;
+        v_rest := array(select p.id from pending_notifications p where p.id = any (v_lease.ids) and p.last_lease is distinct from p_lease_id);
     end if;
     if p_close then
         if v_rest = '{}' then
@@ -529,6 +531,7 @@ declare
     v_now      timestamptz := clock_timestamp();
     v_at       int[];
     v_ids      bigint[];
+    v_rows     tid[];
     v_results  text[];
     v_final    bigint[];
     v_statuses text[];
@@ -538,10 +541,11 @@ declare
     v_counted  int;
     v_settled  int := 0;
 begin
-    select array_agg(c.n), array_agg(c.id) into v_at, v_ids from (
-        select u.n, p.id from unnest(p_ids) with ordinality u (id, n) join pending_notifications p on p.id = u.id
-        where u.id = any (p_lease.ids) and p.last_lease is distinct from p_lease.lease_id and p_verdicts[u.n] not in ('found', 'not_found')
-        for update of p skip locked) c;
+    select array_agg(u.n), array_agg(l.id), array_agg(l.tid) into v_at, v_ids, v_rows
+    from unnest(p_ids) with ordinality u (id, n) cross join lateral (
+        select p.id, p.ctid as tid from pending_notifications p where p.id = u.id and p.last_lease is distinct from p_lease.lease_id
+        limit 1 for update skip locked) l
+    where u.id = any (p_lease.ids) and p_verdicts[u.n] not in ('found', 'not_found');
     if v_ids is null then
         return 0;
     end if;
@@ -562,14 +566,14 @@ begin
                            and h.status in ('sent', 'presumed_sent') and h.finished_at >= p.in_doubt_since) then 'unresolved'
             else 'presumed_sent' end order by u.o)
     into v_results
-    from unnest(v_at, v_ids) with ordinality u (n, id, o) join pending_notifications p on p.id = u.id;
+    from unnest(v_at, v_rows) with ordinality u (n, tid, o) join pending_notifications p on p.ctid = u.tid;
 
     insert into notification_attempts (notification_id, appid, attempt, result, errcode, errmsg, rid, http_status, reason, started_at, response_ms,
         worker, lease_id, finished_at)
     select u.id, p_lease.appid, p.attempts + (u.result <> 'park')::int, case u.result when 'unresolved' then 'dead' else u.result end,
         p_errcodes[u.n], left(p_errmsgs[u.n], 500), p_rids[u.n],
         p_http_statuses[u.n], left(p_reasons[u.n], 500), p_lease.started_at, p_response_ms[u.n], p_lease.worker, p_lease.lease_id, v_now
-    from unnest(v_at, v_ids, v_results) u (n, id, result) join pending_notifications p on p.id = u.id
+    from unnest(v_at, v_ids, v_rows, v_results) u (n, id, tid, result) join pending_notifications p on p.ctid = u.tid
     where u.result <> 'release' and p_verdicts[u.n] <> 'expired';
 
     for v_counted in 0..1 loop
@@ -601,8 +605,10 @@ begin
         last_errcode = case u.result when 'release' then p.last_errcode else p_errcodes[u.n] end,
         last_errmsg = case u.result when 'release' then p.last_errmsg else left(coalesce(p_errmsgs[u.n], p_reasons[u.n]), 500) end,
         last_attempt_at = case u.result when 'release' then p.last_attempt_at else v_now end
+    -- Looked up anew: to finish the others may have woken this one.
     from unnest(v_at, v_ids, v_results) u (n, id, result)
-    where p.id = u.id and u.result in ('retry', 'park', 'doubt', 'release');
+    cross join lateral (select r.ctid as tid from pending_notifications r where r.id = u.id limit 1) l
+    where p.ctid = l.tid and u.result in ('retry', 'park', 'doubt', 'release');
     get diagnostics v_counted = row_count;
     if 'refused' = any (p_waiting_for) then
         perform wxnotify_note_43101(p_lease.appid, p_lease.started_at, array(
@@ -709,13 +715,13 @@ create function wxnotify_decide(
     p_errmsg text default null, p_credit text default null) returns boolean
 language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off as $$
 declare
-    v_last_lease bigint;
+    v_row record;
 begin
     perform wxnotify_need_read_committed();
-    select p.last_lease into v_last_lease from pending_notifications p
-    where p.appid = p_appid and p.id = p_id and p.in_doubt_since is not null for update skip locked;
-    if not found or exists (select 1 from notification_leases l
-                            where l.appid = p_appid and p_id = any (l.ids) and l.lease_id is distinct from v_last_lease) then
+    select p.appid, p.in_doubt_since, p.last_lease into v_row from pending_notifications p where p.id = p_id for update skip locked;
+    if not found or v_row.appid <> p_appid or v_row.in_doubt_since is null
+       or exists (select 1 from notification_leases l
+                  where l.appid = p_appid and p_id = any (l.ids) and l.lease_id is distinct from v_row.last_lease) then
         return false;
     end if;
     if p_status = 'not_sent' then
@@ -741,13 +747,13 @@ declare
     v_row record;
 begin
     perform wxnotify_need_read_committed();
-    select p.openid, p.template_id, p.attempts, p.in_doubt_since, p.last_lease into v_row from pending_notifications p where p.id = p_id and p.appid = p_appid;
+    select p.appid, p.openid, p.template_id, p.attempts, p.in_doubt_since, p.last_lease into v_row from pending_notifications p where p.id = p_id;
     if not found then
         -- A history row with this very msgid: the reply was settled, and only the answer to that settle was lost.
-        select h.openid, h.template_id, h.attempts, null::timestamptz as in_doubt_since, null::bigint as last_lease
+        select h.appid, h.openid, h.template_id, h.attempts, null::timestamptz as in_doubt_since, null::bigint as last_lease
         into v_row from notification_history h where h.id = p_id and h.appid = p_appid and (p_msgid is null or h.msgid is distinct from p_msgid) limit 1;
     end if;
-    if not found then
+    if not found or v_row.appid <> p_appid then
         return false;
     end if;
     -- That it was not sent at all is worth a decision, but was no reply.
@@ -767,9 +773,8 @@ begin
             and wxnotify_decide(p_appid, p_id, 'sent', 'late_reply', p_msgid);
     end if;
     -- Looked at again with the row locked: since the first look it may have been sent again and be in doubt for that.
-    perform 1 from pending_notifications p
-    where p.id = p_id and p.in_doubt_since = p_started_at and p.last_lease = p_lease_id for update skip locked;
-    if not found then
+    select p.in_doubt_since, p.last_lease into v_row from pending_notifications p where p.id = p_id for update skip locked;
+    if not found or v_row.in_doubt_since is distinct from p_started_at or v_row.last_lease is distinct from p_lease_id then
         return false;
     end if;
     return wxnotify_decide(p_appid, p_id, case when p_dead then 'dead' else 'not_sent' end, 'late_reply', null, p_errcode, p_errmsg,
@@ -813,11 +818,11 @@ begin
     -- Looked at without a lock: a busy front has nothing to tidy, and locking a thousand rows to learn that is dear. What is to change
     -- is locked, unless somebody changed it meanwhile; the app lock keeps leases away.
     with front as materialized (
-        select p.id, p.due, p.openid, p.template_id, p.kind, p.expire_at, p.in_doubt_since, p.on_doubt, p.attempts, p.attempts_max,
+        select p.ctid as tid, p.id, p.due, p.openid, p.template_id, p.kind, p.expire_at, p.in_doubt_since, p.on_doubt, p.attempts, p.attempts_max,
                p.in_doubt_since is not null and wxnotify_reads_back(p.kind, p.extra) as reads_back, hashtext(p.openid) as user_key
         from pending_notifications p
         where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and p.id not in (select unnest(v_live))
-        order by p.due, p.id limit p_rows),
+        order by p.due, p.id + 0 limit p_rows),
     judged as materialized (
         select front.*,
             case when expire_at <= v_now then case when in_doubt_since is null then 'expired' else 'unresolved' end
@@ -835,10 +840,10 @@ begin
                and d.id <> front.id and (front.in_doubt_since is null or d.id < front.id)) as pair_due
         from front),
     changing as materialized (
-        select v.* from judged v join pending_notifications p on p.id = v.id
+        select v.* from judged v join pending_notifications p on p.ctid = v.tid
         where (v.final is not null or v_until is not null or v.template_paused or v.refused or v.user_busy or v.pair_due is not null or v.turn > 8)
-          and p.due = v.due and p.template_id = v.template_id and p.attempts = v.attempts and p.attempts_max = v.attempts_max
-          and p.expire_at is not distinct from v.expire_at and p.in_doubt_since is not distinct from v.in_doubt_since
+          and (p.due, p.template_id, p.attempts, p.attempts_max, p.expire_at, p.in_doubt_since)
+              is not distinct from (v.due, v.template_id, v.attempts, v.attempts_max, v.expire_at, v.in_doubt_since)
         for update of p skip locked),
     parked as (
         update pending_notifications p
@@ -850,7 +855,7 @@ begin
                              when v.pair_due is not null then v_now + greatest(least(v.pair_due - v_now, interval '1 minute'), interval '1 second')
                              else v_now + least(v.turn, 3000) * interval '200 milliseconds' end, p.expire_at)
         from changing v
-        where p.id = v.id and v.final is null
+        where p.ctid = v.tid and v.final is null
         returning 1)
     select (select count(*) from parked), (select array_agg(id) from changing where final is not null),
            (select array_agg(final) from changing where final is not null),
@@ -869,7 +874,8 @@ create function arm(p_appid text, p_openid text, p_template_id text, p_data json
     p_page text default null, p_expire_at timestamptz default null) returns bigint
 language plpgsql volatile set search_path from current set enable_seqscan = off as $$
 declare
-    v_id bigint;
+    v_id   bigint;
+    v_held boolean;
 begin
     for v_id in
         select id from pending_notifications
@@ -878,11 +884,11 @@ begin
         order by id + 0
     loop
         begin
-            perform 1 from pending_notifications where id = v_id and held for update skip locked;
-            continue when not found;
+            select held into v_held from pending_notifications where id = v_id for update skip locked;
+            continue when v_held is not true;
             update pending_notifications
             set held = false, data = p_data, send_at = p_send_at, page = coalesce(p_page, page), expire_at = coalesce(p_expire_at, expire_at)
-            where id = v_id and held;
+            where id = v_id;
             if found then
                 return v_id;
             end if;
@@ -919,14 +925,14 @@ end $$;
 -- lease started at once is given back too; one that was started later may have been sent and is left to rescue.
 -- p_age_secs keeps away from a request that may still be under way.
 create function wxnotify_drop_unknown(p_worker text, p_known bigint[], p_age_secs float8 default 0) returns integer
-language plpgsql volatile set search_path from current as $$
+language plpgsql volatile set search_path from current set enable_seqscan = off as $$
 declare
     v_dropped int;
 begin
     delete from notification_leases l
     where l.worker = p_worker and l.lease_id <> all (p_known) and l.leased_at <= statement_timestamp() - make_interval(secs => p_age_secs)
       and (l.started_at is null or l.started_at = l.leased_at)
-      and not exists (select 1 from pending_notifications p where p.id = any (l.ids) and p.last_lease = l.lease_id);
+      and (select p.id from pending_notifications p where p.id = any (l.ids) and p.last_lease = l.lease_id limit 1) is null;
     get diagnostics v_dropped = row_count;
     return v_dropped;
 end $$;

@@ -51,12 +51,12 @@ create function wxnotify_lanes() returns table (appid text, lane smallint, front
 language sql stable security definer rows 2 set search_path from current set enable_seqscan = off set enable_bitmapscan = off
     set enable_sort = off set jit = off as $$
     with recursive lanes as (
-        (select p.appid, p.lane, p.due from pending_notifications p order by p.appid, p.lane, p.due, p.id limit 1)
+        (select p.appid, p.lane, p.due from pending_notifications p order by p.appid, p.lane, p.due limit 1)
         union all
         select n.appid, n.lane, n.due
         from lanes l
         cross join lateral (select p.appid, p.lane, p.due from pending_notifications p where (p.appid, p.lane) > (l.appid, l.lane)
-                            order by p.appid, p.lane, p.due, p.id limit 1) n
+                            order by p.appid, p.lane, p.due limit 1) n
     )
     select l.appid, l.lane, l.due,
            not exists (select from wechat_apps a
@@ -217,7 +217,7 @@ from (
     cross join lateral (
         select q.* from notifications_pending q
         where q.appid = l.appid and q.lane = l.lane and q.in_doubt_since is null and not q.held and not q.is_sending
-        order by q.due, q.id) r
+        order by q.due, q.id + 0) r
     left join wechat_apps a on a.appid = r.appid
     left join wechat_templates t on t.appid = r.appid and t.template_id = r.template_id
     where l.app_is_paused
@@ -321,7 +321,7 @@ from (
         select q.* from notifications_pending q
         where q.appid = l.appid and q.lane = l.lane and q.due <= statement_timestamp()
           and q.waiting_for is null and not q.template_is_paused and q.in_doubt_since is null and not q.held and not q.is_sending
-        order by q.due, q.id) r
+        order by q.due, q.id + 0) r
     where l.front <= statement_timestamp() and not l.app_is_paused
 
     union all
@@ -815,7 +815,7 @@ language sql stable security definer set search_path from current set jit = off 
                     when f.waiting_for is null and f.due > statement_timestamp() or f.waiting_for = 'login' and f.send_at > statement_timestamp() then 'scheduled'
                     else 'due' end as status
         from (select r.*, row_number() over () as place
-              from (select * from notifications_pending q where q.appid = l.appid and q.lane = l.lane order by q.due, q.id limit 10000) r) f
+              from (select * from notifications_pending q where q.appid = l.appid and q.lane = l.lane order by q.due, q.id + 0 limit 10000) r) f
     ) s
     group by l.appid, a.name, l.lane, s.status
 $$;

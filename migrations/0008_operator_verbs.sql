@@ -40,7 +40,7 @@ begin
                     when p.in_doubt_since is not null then 'in doubt'
                     else 'free' end
         from (select distinct unnest(p_ids)) u (id)
-        left join pending_notifications p on p.id = u.id
+        left join lateral (select r.id, r.appid, r.last_lease, r.in_doubt_since from pending_notifications r where r.id = u.id limit 1) p on true
         left join lateral (select f.appid, f.status from notification_history f where f.id = u.id limit 1) h on p.id is null
         order by u.id;
 end $$;
@@ -94,8 +94,8 @@ begin
     -- Without the workers' flag: the guard trigger computes due anew and frees the dedup key, as for a producer's UPDATE.
     with changed as (
         update pending_notifications p set send_at = v_send_at, expire_at = coalesce(p_expire_at, p.expire_at)
-        from unnest(v_ids, v_states) u (id, state)
-        where p.id = u.id and u.state = 'free' and coalesce(coalesce(p_expire_at, p.expire_at) > v_send_at, true)
+        where p.id = any (array(select u.id from unnest(v_ids, v_states) u (id, state) where u.state = 'free'))
+          and coalesce(coalesce(p_expire_at, p.expire_at) > v_send_at, true)
         returning p.id)
     select coalesce(array_agg(c.id), '{}') into v_changed from changed c;
     perform wxnotify_record_action('reschedule',
@@ -321,7 +321,7 @@ begin
         limit least(p_rows, 1000) for update skip locked)
     update pending_notifications p
     set due = wxnotify_next_due(p.held, p.send_at, p.expire_at), waiting_for = case when p.in_doubt_since is not null then 'doubt' end
-    from parked where p.id = parked.id;
+    where p.id = any (array(select parked.id from parked));
     get diagnostics v_rows = row_count;
     perform wxnotify_ring();
     return v_rows;

@@ -33,7 +33,7 @@ begin
         where p.appid = p_appid and p.openid = p_openid and p.template_id = p_template_id and p.waiting_for = 'refused'
         limit 1000 for update skip locked)
     update pending_notifications p set waiting_for = null, due = wxnotify_next_due(p.held, p.send_at, p.expire_at)
-    from woken where p.id = woken.id;
+    where p.id = any (array(select woken.id from woken));
     if found then
         perform wxnotify_ring();
     end if;
@@ -135,7 +135,7 @@ begin
     for v_pair in
         select distinct f.openid, f.template_id
         from (select p.openid, p.template_id, p.kind, p.created_at from pending_notifications p
-              where p.appid = p_appid and p.lane = p_lane and p.due <= p_now order by p.due, p.id limit p_rows) f
+              where p.appid = p_appid and p.lane = p_lane and p.due <= p_now order by p.due, p.id + 0 limit p_rows) f
         join wechat_refusals r on r.appid = p_appid and r.openid = f.openid and r.template_id = f.template_id
         where (f.kind = 'one_time' and f.created_at >= r.refused_at + interval '1 second')
            or exists (select 1 from wechat_events e
@@ -174,13 +174,14 @@ comment on function wxnotify_row_of_tap is 'The row that is the same tap as an a
 create function wxnotify_pair_accept(p_event wechat_events, p_hold boolean, p_window_secs float8) returns boolean
 language plpgsql volatile set search_path from current set gin_fuzzy_search_limit = 20784 set enable_seqscan = off as $$
 declare
-    v_row  bigint;
-    v_held bigint;
+    v_row     bigint;
+    v_held    bigint;
+    v_is_held boolean;
 begin
     if p_event.held_id is not null then
         -- Armed, cancelled or spent: the credit is used, and a row that comes now is another one's or one too many.
-        select p.id into v_held from pending_notifications p where p.id = p_event.held_id and p.held;
-        if not found then
+        select p.id, p.held into v_held, v_is_held from pending_notifications p where p.id = p_event.held_id;
+        if v_is_held is not true then
             return false;
         end if;
     end if;
@@ -188,8 +189,8 @@ begin
     if v_row is not null then
         if v_held is not null then
             -- The business row came after all: the held one is withdrawn, so that one tap stays one credit.
-            perform 1 from pending_notifications p where p.id = v_held and p.held for update skip locked;
-            if not found then
+            select p.held into v_is_held from pending_notifications p where p.id = v_held for update skip locked;
+            if v_is_held is not true then
                 return true;
             end if;
             perform wxnotify_finish(p_event.appid, array[v_held], array['cancelled'], 'policy', null);

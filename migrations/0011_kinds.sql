@@ -117,7 +117,7 @@ begin
                     order by p.login_at limit v_left for update skip locked)
                 update pending_notifications p
                 set login_at = clock_timestamp() + make_interval(secs => p_secs), login_claims = p.login_claims + 1, login_unclear = p.login_unclear + 1
-                from picked where p.id = picked.id
+                where p.id = any (array(select picked.id from picked))
                 returning p.id, p.appid, p.login_code, p.login_claims;
             get diagnostics v_left = row_count;
             v_left := p_rows - v_left;
@@ -141,10 +141,10 @@ declare
 begin
     perform wxnotify_need_read_committed();
     for v_n in 1..cardinality(p_ids) loop
-        select p.appid, p.attempts, p.login_claims, p.login_unclear, p.last_errcode into v_row
-        from pending_notifications p where p.id = p_ids[v_n] and p.login_code is not null for update skip locked;
-        if not found then
-            if exists (select from pending_notifications p where p.id = p_ids[v_n] and p.login_code is not null) then
+        select p.appid, p.attempts, p.login_code, p.login_claims, p.login_unclear, p.last_errcode into v_row
+        from pending_notifications p where p.id = p_ids[v_n] for update skip locked;
+        if not found or v_row.login_code is null then
+            if not found and (select p.login_code from pending_notifications p where p.id = p_ids[v_n]) is not null then
                 v_kept := v_kept || p_ids[v_n];
             end if;
             continue;
@@ -199,6 +199,7 @@ declare
     v_now       timestamptz := clock_timestamp();
     v_at        int[];
     v_ids       bigint[];
+    v_rows      tid[];
     v_found     bigint[];
     v_errcodes  bigint[];
     v_errmsgs   text[];
@@ -206,10 +207,11 @@ declare
     v_templates text[];
     v_settled   int := 0;
 begin
-    select array_agg(c.n), array_agg(c.id) into v_at, v_ids from (
-        select u.n, p.id from unnest(p_ids) with ordinality u (id, n) join pending_notifications p on p.id = u.id
-        where u.id = any (p_lease.ids) and p.last_lease is distinct from p_lease.lease_id and p_verdicts[u.n] in ('found', 'not_found')
-        for update of p skip locked) c;
+    select array_agg(u.n), array_agg(l.id), array_agg(l.tid) into v_at, v_ids, v_rows
+    from unnest(p_ids) with ordinality u (id, n) cross join lateral (
+        select p.id, p.ctid as tid from pending_notifications p where p.id = u.id and p.last_lease is distinct from p_lease.lease_id
+        limit 1 for update skip locked) l
+    where u.id = any (p_lease.ids) and p_verdicts[u.n] in ('found', 'not_found');
     if v_ids is null then
         return 0;
     end if;
@@ -217,7 +219,7 @@ begin
         worker, lease_id, finished_at)
     select u.id, p_lease.appid, p.attempts + (p_errcodes[u.n] is not null)::int, 'read_back', p_errcodes[u.n], left(p_errmsgs[u.n], 500), p_rids[u.n],
         p_http_statuses[u.n], left(p_reasons[u.n], 500), p_lease.started_at, p_response_ms[u.n], p_lease.worker, p_lease.lease_id, v_now
-    from unnest(v_at, v_ids) u (n, id) join pending_notifications p on p.id = u.id;
+    from unnest(v_at, v_ids, v_rows) u (n, id, tid) join pending_notifications p on p.ctid = u.tid;
     for v_counted in 0..1 loop
         select array_agg(u.id), array_agg(p_errcodes[u.n]), array_agg(left(p_errmsgs[u.n], 500)) into v_found, v_errcodes, v_errmsgs
         from unnest(v_at, v_ids) u (n, id)
@@ -232,7 +234,8 @@ begin
         set last_lease = p_lease.lease_id, in_doubt_since = null, waiting_for = null, due = wxnotify_next_due(p.held, p.send_at, p.expire_at),
             last_errcode = null, last_errmsg = left(p_reasons[u.n], 500), last_attempt_at = v_now
         from unnest(v_at, v_ids) u (n, id)
-        where p.id = u.id and p_verdicts[u.n] = 'not_found'
+        cross join lateral (select r.ctid as tid from pending_notifications r where r.id = u.id limit 1) l
+        where p.ctid = l.tid and p_verdicts[u.n] = 'not_found'
         returning p.openid, p.template_id)
     select array_agg(r.openid), array_agg(r.template_id) into v_openids, v_templates from refuted r;
     if v_openids is not null then

@@ -78,8 +78,8 @@ async fn nothing_else(_: &mut Stage) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_row_lock_at_the_pick() {
     const EDITS: Edits = &[(
-        "order by p.due, p.id limit p_rows for update of p skip locked",
-        "order by p.due, p.id limit p_rows",
+        "order by p.due, p.id + 0 limit p_rows for update of p skip locked",
+        "order by p.due, p.id + 0 limit p_rows",
     )];
     let mutants = [("wxnotify_lease_locked", EDITS)];
     is_caught(
@@ -176,8 +176,8 @@ async fn with_a_rescue_without_last_lease() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_watermark_that_never_goes_back() {
     const EDITS: Edits = &[(
-        "p.due <= v_now and (p.due, p.id) > (p_due, p_id)",
-        "p.due <= v_now and (p.due, p.id) > (greatest(p_due, v_now - interval '1 second'), p_id)",
+        "p.due <= v_now and (p.due, p.id + 0) > (p_due, p_id)",
+        "p.due <= v_now and (p.due, p.id + 0) > (greatest(p_due, v_now - interval '1 second'), p_id)",
     )];
     let mutants = [("wxnotify_lease_locked", EDITS)];
     is_caught(

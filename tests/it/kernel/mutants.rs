@@ -16,8 +16,8 @@ pub struct Mutant {
 
 pub const NO_ROW_LOCK: Mutant = Mutant {
     function: "wxnotify_lease_locked",
-    find: "order by p.due, p.id limit p_rows for update of p skip locked",
-    replace: "order by p.due, p.id limit p_rows",
+    find: "order by p.due, p.id + 0 limit p_rows for update of p skip locked",
+    replace: "order by p.due, p.id + 0 limit p_rows",
 };
 pub const LOCK_PER_LANE: Mutant = Mutant {
     function: "wxnotify_lease",

@@ -393,7 +393,7 @@ async fn row_security_costs_the_worker_and_the_owner_nothing() {
     let worker = Login::of("wxnotify_worker", queue.database()).await;
     let shop = Login::of("wxnotify_producer", queue.database()).await;
     let query = "explain (costs off) select id from pending_notifications
-         where appid = 'a' and lane = 1 and due <= now() and (due, id) > ('-infinity', 0) order by due, id limit 9 for update skip locked";
+         where appid = 'a' and lane = 1 and due <= now() and (due, id + 0) > ('-infinity', 0) order by due, id + 0 limit 9 for update skip locked";
     let plan = async |pool: &PgPool| {
         let mut session = pool.acquire().await.unwrap();
         sqlx::query("set enable_seqscan = off")
