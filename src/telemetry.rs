@@ -65,6 +65,7 @@ const BREAKER_TRIPS: &str = "wxnotify_breaker_trips_total";
 const TOKEN_REFRESHES: &str = "wxnotify_token_refreshes_total";
 const DATABASE_ERRORS: &str = "wxnotify_database_errors_total";
 const FENCED: &str = "wxnotify_fenced_total";
+const REPEATED_ANSWERS: &str = "wxnotify_repeated_answers_total";
 const LOGINS: &str = "wxnotify_logins_total";
 const CALLBACKS: &str = "wxnotify_callbacks_total";
 const PANICS: &str = "wxnotify_panics_total";
@@ -186,6 +187,11 @@ pub static METRICS: &[Metric] = &[
         FENCED,
         &["statement"],
         "Times the database refused this worker because a newer one has its name or its lease",
+    ),
+    counter(
+        REPEATED_ANSWERS,
+        &[],
+        "Answers to sends that were another request's, by fault of a gateway; the rows are in doubt",
     ),
     counter(
         CALLBACKS,
@@ -372,6 +378,11 @@ pub fn record_fenced(statement: &'static str) {
     counter!(FENCED, "statement" => statement).increment(1);
 }
 
+/// The answer to a send was another request's.
+pub fn record_repeated_answer() {
+    counter!(REPEATED_ANSWERS).increment(1);
+}
+
 /// A callback request ended as `result`. `appid` is one that this worker has a token for, or `unknown`.
 pub fn record_callback(appid: &str, result: &'static str) {
     counter!(CALLBACKS, "appid" => appid.to_owned(), "result" => result).increment(1);
@@ -549,6 +560,7 @@ mod tests {
             record_token_refresh("wx1", "first");
             record_database_error("lease");
             record_fenced("settle");
+            record_repeated_answer();
             record_callback("wx1", "stored");
             record_login("wx1", "openid");
             counter!(PANICS).increment(1);

@@ -11,15 +11,17 @@ pub mod access_token;
 pub mod account;
 pub mod callback;
 pub mod card;
+mod connections;
 mod device;
 pub mod errcode;
 mod hosts;
 pub mod login;
 pub mod message;
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use hyper_util::client::legacy::connect::HttpInfo;
 use reqwest::{
     Method, Request, StatusCode, Url,
     header::{self, HeaderValue},
@@ -28,7 +30,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use self::{access_token::AccessToken, hosts::Hosts};
+use self::{access_token::AccessToken, connections::Connections, hosts::Hosts};
 use crate::failpoint;
 use crate::notification::{ERRMSG_CHARS_MAX, Kind, Notification};
 
@@ -136,10 +138,10 @@ pub enum Reply {
     },
 }
 
-/// The client. Cheap to share behind an `Arc`; it holds the connection pool.
+/// The client. Cheap to share behind an `Arc`; it holds the connections.
 #[derive(Debug)]
 pub struct Wechat {
-    client: reqwest::Client,
+    connections: Connections,
     hosts: Hosts,
     connect_timeout: Duration,
     request_timeout: Duration,
@@ -163,24 +165,9 @@ impl Wechat {
             });
         }
         let hosts = Hosts::new(&options.hosts)?;
-        let client = reqwest::Client::builder()
-            .http1_only()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .https_only(!hosts.any_plain())
-            .tcp_nodelay(true)
-            // Shorter than the idle time-out of common gateways, so that a connection is seldom closed by the other
-            // side in the moment a request is written to it: that request would be in doubt.
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(options.idle_connections_max)
-            .connect_timeout(options.connect_timeout)
-            .user_agent(concat!("wxnotify/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(WechatOptionsError::Client)?;
+        let connections = Connections::new(options, !hosts.any_plain())?;
         Ok(Self {
-            client,
+            connections,
             hosts,
             connect_timeout: options.connect_timeout,
             request_timeout: options.request_timeout,
@@ -212,10 +199,19 @@ impl Wechat {
             Kind::ServiceCard => card::request(notification)?,
         };
         failpoint::pass("to", notification.openid.expose());
-        let (exchange, took) = self.post(path, Some(token), Bytes::from(body)).await;
+        let address = |host| token.address(host, path, || self.hosts.url(host, path));
+        let body = Some(Bytes::from(body));
+        let (exchange, took) = self
+            .request(path, address, body, self.body_bytes_max, true)
+            .await;
         Ok(match exchange {
-            Exchange::Answered { status, body } => {
-                read_send_reply(status, &body, notification.openid.expose(), took)
+            Exchange::Answered {
+                status,
+                body,
+                connection,
+            } => {
+                let reply = read_send_reply(status, &body, notification.openid.expose(), took);
+                self.connections.judge(reply, connection, Instant::now())
             }
             Exchange::NotSent { reason } => Reply::NotSent { reason, took },
             Exchange::Lost { reason, status } => Reply::PossiblySent {
@@ -249,28 +245,32 @@ impl Wechat {
             Some(token) => token.address(host, path, || self.hosts.url(host, path)),
             None => self.hosts.url(host, path),
         };
-        self.request(path, address, body, reply_bytes_max).await
+        self.request(path, address, body, reply_bytes_max, false)
+            .await
     }
 
     /// Asks the first host that can be connected to: posts `body`, or gets without one.
     ///
     /// Another host is tried only after a failure that certainly sent nothing, and only while enough time is left to
-    /// tell a connect time-out from a request time-out.
+    /// tell a connect time-out from a request time-out. The answer to a `send` alone may be that to another request;
+    /// [`Connections::judge`] tells.
     async fn request(
         &self,
         path: &str,
         address: impl Fn(usize) -> Url,
         body: Option<Bytes>,
         reply_bytes_max: usize,
+        send: bool,
     ) -> (Exchange, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
         for tried in 1.. {
             let url = address(host);
             let left = self.request_timeout.saturating_sub(started_at.elapsed());
+            let reuse = send && self.connections.may_reuse(started_at);
             failpoint::pass("before", path);
             let exchange = self
-                .exchange(url, body.clone(), left, reply_bytes_max)
+                .exchange(url, body.clone(), left, reply_bytes_max, reuse)
                 .await;
             failpoint::pass("after", path);
             let Exchange::NotSent { .. } = exchange else {
@@ -294,6 +294,7 @@ impl Wechat {
         body: Option<Bytes>,
         timeout: Duration,
         reply_bytes_max: usize,
+        reuse: bool,
     ) -> Exchange {
         let mut request = Request::new(Method::GET, url);
         if let Some(body) = body {
@@ -302,7 +303,7 @@ impl Wechat {
             *request.body_mut() = Some(body.into());
         }
         *request.timeout_mut() = Some(timeout);
-        let mut response = match self.client.execute(request).await {
+        let mut response = match self.connections.client(reuse).execute(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 return Exchange::NotSent {
@@ -317,6 +318,8 @@ impl Wechat {
             }
         };
         let status = response.status();
+        let info = response.extensions().get::<HttpInfo>();
+        let connection = info.filter(|_| reuse).map(HttpInfo::local_addr);
         let mut body = Bytes::new();
         loop {
             match response.chunk().await {
@@ -334,7 +337,13 @@ impl Wechat {
                     longer.extend_from_slice(&chunk);
                     body = longer.freeze();
                 }
-                Ok(None) => return Exchange::Answered { status, body },
+                Ok(None) => {
+                    return Exchange::Answered {
+                        status,
+                        body,
+                        connection,
+                    };
+                }
                 Err(error) => {
                     return Exchange::Lost {
                         reason: describe(error, "the reply broke off"),
@@ -351,6 +360,8 @@ enum Exchange {
     Answered {
         status: StatusCode,
         body: Bytes,
+        /// Our end of the connection, if other requests may use it, too.
+        connection: Option<SocketAddr>,
     },
     NotSent {
         reason: String,

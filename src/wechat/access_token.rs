@@ -161,7 +161,7 @@ impl Wechat {
             .await
             .0
         {
-            Exchange::Answered { status, body } => read_reply(status, &body, secret),
+            Exchange::Answered { status, body, .. } => read_reply(status, &body, secret),
             Exchange::NotSent { reason } | Exchange::Lost { reason, .. } => {
                 Err(FetchError::NoReply { reason })
             }

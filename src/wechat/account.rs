@@ -235,7 +235,7 @@ impl Wechat {
         let (exchange, _took): (_, Duration) =
             self.call(path, Some(token), body, LIST_BYTES_MAX).await;
         match exchange {
-            Exchange::Answered { status, body } => read(status, &body, token.expose()),
+            Exchange::Answered { status, body, .. } => read(status, &body, token.expose()),
             Exchange::NotSent { reason } => Err(AccountError::NotAsked { reason }),
             Exchange::Lost { reason, .. } => Err(AccountError::NoReply { reason }),
         }

@@ -152,7 +152,7 @@ impl Wechat {
         body.push(b'}');
         let (exchange, took) = self.post(GET_PATH, Some(token), Bytes::from(body)).await;
         match exchange {
-            Exchange::Answered { status, body } => read_shown(status, &body, notification)
+            Exchange::Answered { status, body, .. } => read_shown(status, &body, notification)
                 .ok_or_else(|| {
                     match read_send_reply(status, &body, notification.openid.expose(), took) {
                         Reply::Answered { errcode: 0, .. } => {

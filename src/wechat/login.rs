@@ -69,11 +69,11 @@ impl Wechat {
             url
         };
         match self
-            .request(LOGIN_PATH, address, None, self.body_bytes_max)
+            .request(LOGIN_PATH, address, None, self.body_bytes_max, false)
             .await
             .0
         {
-            Exchange::Answered { status, body } => read_reply(status, &body, code),
+            Exchange::Answered { status, body, .. } => read_reply(status, &body, code),
             Exchange::NotSent { reason } => LoginReply::NotSent { reason },
             Exchange::Lost { reason, .. } => LoginReply::Lost { reason },
         }

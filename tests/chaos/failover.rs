@@ -224,7 +224,6 @@ impl Drop for HaProxy {
 
 /// Until the standby is promoted HAProxy leads workers to a server that only reads: they must bear that too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "depends on the pace of the machine: make chaos"]
 async fn failover_behind_haproxy() {
     let Some(program) = HaProxy::program() else {
         println!("SKIPPED failover_behind_haproxy: no haproxy (Debian: apt-get install haproxy)");

@@ -25,7 +25,8 @@ struct Shared {
     /// Counts the freezes: a connection older than the last one is dead for ever.
     freezes: watch::Sender<u64>,
     frozen: AtomicBool,
-    /// Every answer is forwarded twice.
+    /// Every answer is forwarded twice: one of two at once, the other before the answer to the next request, when the
+    /// client cannot have seen that it is left over.
     doubling: AtomicBool,
 }
 
@@ -111,26 +112,46 @@ async fn carry(mut client: TcpStream, shared: &Shared) {
 }
 
 async fn forward(client: &mut TcpStream, server: &mut TcpStream, doubling: &AtomicBool) {
-    let (mut from_client, mut to_client) = client.split();
+    let (mut from_client, to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
-    let requests = tokio::io::copy(&mut from_client, &mut to_server);
+    // The way to the client, and an answer that is left over.
+    let back = tokio::sync::Mutex::new((to_client, Vec::new()));
+    let requests = async {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(bytes @ 1..) = from_client.read(&mut buffer).await {
+            let (to_client, left_over) = &mut *back.lock().await;
+            let left_over = std::mem::take(left_over);
+            let forwarded = async {
+                to_client.write_all(&left_over).await?;
+                to_server.write_all(&buffer[..bytes]).await
+            };
+            if forwarded.await.is_err() {
+                return;
+            }
+        }
+    };
     let answers = async {
         let mut buffer = vec![0; 16 * 1024];
+        let mut at_once = false;
         while let Ok(bytes @ 1..) = from_server.read(&mut buffer).await {
-            let times = if doubling.load(Ordering::Relaxed) {
-                2
-            } else {
-                1
-            };
-            for _ in 0..times {
-                if to_client.write_all(&buffer[..bytes]).await.is_err() {
-                    return;
+            let answer = &buffer[..bytes];
+            let (to_client, left_over) = &mut *back.lock().await;
+            let mut sent = to_client.write_all(answer).await;
+            if doubling.load(Ordering::Relaxed) {
+                if at_once {
+                    sent = sent.and(to_client.write_all(answer).await);
+                } else {
+                    left_over.extend_from_slice(answer);
                 }
+                at_once = !at_once;
+            }
+            if sent.is_err() {
+                return;
             }
         }
     };
     tokio::select! {
-        _ = requests => {}
+        () = requests => {}
         () = answers => {}
     }
 }

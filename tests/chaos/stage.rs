@@ -120,6 +120,8 @@ pub struct Stage {
     pub plan: Plan,
     pub dice: StdRng,
     pub postgres: ThrowawayPostgres,
+    /// The address of another server that is played on instead.
+    elsewhere: Option<String>,
     _fake: FakeWechat,
     pub wechat: Control,
     /// The workers' way to the database.
@@ -241,28 +243,30 @@ impl Load {
         }
     }
 
-    /// Inserts rows for certain: after an answer that was lost it looks whether they are there.
+    /// Inserts rows for certain: after an answer that was lost it learns whether they are there before it inserts them again.
     async fn insert(&self, session: &mut Session, rows: Vec<NewRow>) {
         let first = rows[0].nonce.clone();
+        let mut is_open = false;
         loop {
-            let inserted = match session.connection().await {
-                Ok(connection) => insert(connection, &rows).await,
-                Err(error) => Err(error),
+            let found = if is_open {
+                session.exists(&first).await
+            } else {
+                Ok(false)
             };
-            if inserted.is_ok() {
+            is_open = true;
+            let inserted = match found {
+                Ok(false) => match session.connection().await {
+                    Ok(connection) => insert(connection, &rows).await.is_ok(),
+                    Err(_) => false,
+                },
+                Ok(true) => true,
+                Err(_) => false,
+            };
+            if inserted {
                 break;
             }
             session.broken();
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let found = session.exists(&first).await;
-            match found {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(_) => {
-                    session.broken();
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
         }
         let mut told = self.told();
         for row in rows {
@@ -367,6 +371,25 @@ pub async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> 
     }
 }
 
+/// Makes everything in an empty database that scenarios need.
+async fn prepare(url: &str) {
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect(url)
+        .await
+        .unwrap();
+    MIGRATOR.run(&pool).await.unwrap();
+    sqlx::raw_sql(JOURNAL).execute(&pool).await.unwrap();
+    for appid in APPS {
+        sqlx::query("insert into wechat_apps (appid) values ($1)")
+            .bind(appid)
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
+    pool.close().await;
+}
+
 impl Stage {
     pub async fn new(plan: Plan) -> Self {
         let mut settings = vec![("max_connections".to_owned(), "120".to_owned())];
@@ -386,21 +409,7 @@ impl Stage {
     }
 
     pub async fn on(plan: Plan, postgres: ThrowawayPostgres) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .connect(postgres.url())
-            .await
-            .unwrap();
-        MIGRATOR.run(&pool).await.unwrap();
-        sqlx::raw_sql(JOURNAL).execute(&pool).await.unwrap();
-        for appid in APPS {
-            sqlx::query("insert into wechat_apps (appid) values ($1)")
-                .bind(appid)
-                .execute(&pool)
-                .await
-                .unwrap();
-        }
-        pool.close().await;
+        prepare(postgres.url()).await;
         let fake = FakeWechat::start(SimulateOptions {
             seed: Some(plan.seed),
             ..SimulateOptions::default()
@@ -426,6 +435,7 @@ impl Stage {
             workers: (0..plan.workers).map(|_| None).collect(),
             plan,
             postgres,
+            elsewhere: None,
             _fake: fake,
             wechat,
             database,
@@ -544,7 +554,16 @@ impl Stage {
 
     /// The server's own address, past the workers' proxy.
     pub fn url(&self) -> String {
-        self.postgres.url().to_owned()
+        let own = || self.postgres.url().to_owned();
+        self.elsewhere.clone().unwrap_or_else(own)
+    }
+
+    /// From now on producers, workers and everybody else use the server at `url`, which is empty.
+    #[expect(dead_code)]
+    pub async fn move_to(&mut self, url: String) {
+        prepare(&url).await;
+        self.plan.settings.push(("DATABASE_URL", url.clone()));
+        self.elsewhere = Some(url);
     }
 
     pub async fn sql(&self, statements: &str) {
@@ -656,8 +675,8 @@ impl Stage {
     pub async fn until_sends_flow(&self) -> Duration {
         let began = Instant::now();
         let accepted = self.wechat.counts().sends_accepted;
-        until("sends flow again", async || {
-            (self.wechat.counts().sends_accepted > accepted).then_some(())
+        self.until_attended("sends flow again", || {
+            self.wechat.counts().sends_accepted > accepted
         })
         .await;
         began.elapsed()
@@ -665,8 +684,21 @@ impl Stage {
 
     pub async fn until_sends(&self, sends: u64) {
         let seen = self.wechat.counts().sends_arrived;
-        until("more sends arrive", async || {
-            (self.wechat.counts().sends_arrived >= seen + sends).then_some(())
+        self.until_attended("more sends arrive", || {
+            self.wechat.counts().sends_arrived >= seen + sends
+        })
+        .await;
+    }
+
+    /// Waits until `reached`. An operator looks in each second: a worker may store a pause long after its cause has gone.
+    async fn until_attended(&self, what: &str, reached: impl Fn() -> bool) {
+        let mut attended = Instant::now();
+        until(what, async || {
+            if !reached() && attended.elapsed() > Duration::from_secs(1) {
+                self.resolve().await;
+                attended = Instant::now();
+            }
+            reached().then_some(())
         })
         .await;
     }
@@ -735,10 +767,11 @@ impl Stage {
         self.insert(rows, Mix::Plain).await;
         let (tenth, nine_tenths) = (rows / 10, rows * 9 / 10);
         let reached = async |sends: u64| {
-            until("rows are sent", async || {
-                (self.wechat.counts().sends_accepted >= before + sends).then(Instant::now)
+            self.until_attended("rows are sent", || {
+                self.wechat.counts().sends_accepted >= before + sends
             })
-            .await
+            .await;
+            Instant::now()
         };
         let begin = reached(tenth).await;
         let end = reached(nine_tenths).await;

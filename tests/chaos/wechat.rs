@@ -6,10 +6,10 @@ use std::time::Duration;
 use rand::RngExt;
 use wxnotify::simulate::{Action, CallbackSpec, Rule};
 
-use crate::checker::Kind;
 use crate::run::{pass, plan, run};
-use crate::stage::{APPS, Stage};
+use crate::stage::{APPS, Stage, until};
 
+const REPEATS: &str = "select count(*) from notification_attempts where reason like '%another request%' or reason like '%out of step%'";
 const RESUME: &str = "select resume_app(appid) from wechat_apps";
 
 /// Every way in which a reply is lost, some before the message was accepted, some after, some for longer than a lease.
@@ -68,7 +68,7 @@ async fn replies_lost_and_events_doubled() {
             heard = true;
             stage.kill(0).await;
             stage.spawn_with(0, &[("WXNOTIFY_LISTEN", &address)]);
-            crate::stage::until("the callback URL answers", async || {
+            until("the callback URL answers", async || {
                 reqwest::get(format!("http://{address}/healthz")).await.ok()
             })
             .await;
@@ -92,42 +92,38 @@ async fn replies_lost_and_events_doubled() {
     outcome.report("replies_lost_and_events_doubled");
 }
 
-/// A gateway that answers each request twice. An answer names no request, so one in a thousand second answers may be taken for
-/// the next request's: the msgid is then another message's. Nothing may be lost or doubled by it.
+/// A gateway that answers each request twice. The next request on the connection finds the second answer and takes it for its
+/// own, unless it is known by its msgid or rid. Workers start anew each time: one that has found out reuses no connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "depends on the pace of the machine: make chaos"]
 async fn answers_doubled() {
+    let mut repeats = 0;
     let outcome = run(plan(), 2, async |stage: &mut Stage| {
+        for number in 0..stage.workers.len() {
+            stage.kill(number).await;
+            stage.spawn(number);
+        }
+        stage.until_sends(100).await;
         for way in &stage.ways {
             way.double_answers(true);
         }
+        until("an answer is found to be another's", async || {
+            (stage.count(REPEATS).await > repeats).then_some(())
+        })
+        .await;
         pass(stage.dice.random_range(500..1_000)).await;
         for way in &stage.ways {
             way.double_answers(false);
         }
+        repeats = stage.count(REPEATS).await;
         stage.sql(RESUME).await;
         stage.until_sends_flow().await
     })
     .await;
-    let mut outcome = outcome;
-    // Such a row is believed sent by another's answer: its own credit is still there.
-    let found_at_first = outcome.verdict.violations.len();
-    outcome.verdict.violations.retain(|found| match found.kind {
-        Kind::WrongStatus => !found.what.contains("none of its messages"),
-        Kind::CreditBooks => !found.what.contains("0 taken"),
-        _ => true,
-    });
-    let mistaken = found_at_first - outcome.verdict.violations.len();
-    assert!(
-        mistaken * 100 <= outcome.verdict.accepted,
-        "{mistaken} of {} messages: their rows took another's answer",
-        outcome.verdict.accepted
-    );
+    println!("{repeats} answers were another request's");
     outcome.report("answers_doubled");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "depends on the pace of the machine: make chaos"]
 async fn gateway_502() {
     let mut most = 0;
     let outcome = run(plan(), 2, async |stage: &mut Stage| {
@@ -139,16 +135,16 @@ async fn gateway_502() {
         for_a_while(stage, 0..1).await
     })
     .await;
-    // Per worker and mini-program: what is in flight, what was handed to the slots, and a probe or two.
+    // Each worker: ten in a row of either mini-program open the circuit; what is in flight at the tenth still fails, and so
+    // may as many again that leave before the pause is noted. The pause outlasts the outage.
     assert!(
-        (1..=2 * 2 * (2 * 8 + 2)).contains(&most),
+        (1..=2 * (2 * 10 + 8 + 8)).contains(&most),
         "{most} doubts in one outage"
     );
     outcome.report("gateway_502");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "depends on the pace of the machine: make chaos"]
 async fn token_stolen() {
     let outcome = run(plan().without_doubts(), 3, async |stage: &mut Stage| {
         for appid in APPS {

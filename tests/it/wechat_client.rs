@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use wxnotify::notification::{Kind, Notification, Openid};
 use wxnotify::wechat::access_token::AccessToken;
+use wxnotify::wechat::login::LoginReply;
 use wxnotify::wechat::{Reply, Wechat, WechatOptions};
 
 const TOKEN: &str = "91_verysecrettoken";
@@ -41,6 +42,8 @@ fn answer(status: &str, body: &str) -> Act {
 struct Gateway {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    /// On which connection each of them came, counted from 0.
+    carriers: Arc<Mutex<Vec<usize>>>,
     /// A permit for each connection that both sides have closed.
     closed: Arc<Semaphore>,
 }
@@ -50,15 +53,23 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
+        let carriers = Arc::new(Mutex::new(Vec::new()));
         let acts = Arc::new(Mutex::new(acts.into_iter().collect::<VecDeque<_>>()));
         let closed = Arc::new(Semaphore::new(0));
-        let (seen, permits) = (Arc::clone(&requests), Arc::clone(&closed));
+        let (seen, carried, permits) = (requests.clone(), carriers.clone(), closed.clone());
         tokio::spawn(async move {
-            while let Ok((connection, _)) = listener.accept().await {
-                let (acts, seen, permits) =
-                    (Arc::clone(&acts), Arc::clone(&seen), Arc::clone(&permits));
+            for number in 0.. {
+                let Ok((connection, _)) = listener.accept().await else {
+                    return;
+                };
+                let (acts, seen, carried, permits) =
+                    (acts.clone(), seen.clone(), carried.clone(), permits.clone());
                 tokio::spawn(async move {
-                    play(connection, acts, seen).await;
+                    let note = |request| {
+                        carried.lock().unwrap().push(number);
+                        seen.lock().unwrap().push(request);
+                    };
+                    play(connection, acts, note).await;
                     permits.add_permits(1);
                 });
             }
@@ -66,6 +77,7 @@ impl Gateway {
         Self {
             address,
             requests,
+            carriers,
             closed,
         }
     }
@@ -77,15 +89,15 @@ impl Gateway {
     fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
+
+    fn carriers(&self) -> Vec<usize> {
+        self.carriers.lock().unwrap().clone()
+    }
 }
 
-async fn play(
-    mut connection: TcpStream,
-    acts: Arc<Mutex<VecDeque<Act>>>,
-    seen: Arc<Mutex<Vec<String>>>,
-) {
+async fn play(mut connection: TcpStream, acts: Arc<Mutex<VecDeque<Act>>>, note: impl Fn(String)) {
     while let Some(request) = read_request(&mut connection).await {
-        seen.lock().unwrap().push(request);
+        note(request);
         let act = acts.lock().unwrap().pop_front();
         match act.expect("the test plays an act for every request") {
             Act::Answer(bytes) => connection.write_all(bytes.as_bytes()).await.unwrap(),
@@ -430,6 +442,89 @@ async fn a_connection_that_wechat_has_closed_meanwhile_puts_nothing_in_doubt() {
         );
         gateway.closed.acquire().await.unwrap().forget();
     }
+}
+
+fn accepted(msgid: i64) -> Act {
+    let body = format!(r#"{{"errcode":0,"errmsg":"ok","msgid":{msgid}}}"#);
+    answer("200 OK", &body)
+}
+
+fn refused(rid: &str) -> Act {
+    let body = format!(r#"{{"errcode":43101,"errmsg":"user refuse to accept the msg{rid}"}}"#);
+    answer("200 OK", &body)
+}
+
+fn reason_of(reply: &Reply) -> &str {
+    match reply {
+        Reply::PossiblySent { reason, .. } => reason,
+        _ => panic!("{reply:?} is no doubt"),
+    }
+}
+
+/// The gateway answered one request twice: from then on each request on that connection finds the answer to the one before.
+#[tokio::test]
+async fn an_answer_that_another_request_had_is_in_doubt_and_its_connection_is_left() {
+    for (one, other, id) in [
+        (accepted(7), accepted(8), "msgid 7"),
+        (
+            refused(" rid: 68e0a1b2-1c2d3e4f-00112233"),
+            refused(" rid: 68e0a1b2-1c2d3e4f-00112234"),
+            "rid 68e0a1b2-1c2d3e4f-00112233",
+        ),
+    ] {
+        let acts = [one.clone(), one, other, accepted(9)];
+        let gateway = Gateway::playing(acts).await;
+        let client = client(vec![gateway.url()]);
+        assert!(matches!(send(&client).await, Reply::Answered { .. }));
+        let reply = send(&client).await;
+        assert!(reason_of(&reply).contains("another request's"), "{reply:?}");
+        assert!(reason_of(&reply).contains(id), "{reply:?}");
+        for _ in 0..2 {
+            let reply = send(&client).await;
+            assert!(matches!(reply, Reply::Answered { .. }), "{reply:?}");
+        }
+        assert_eq!(gateway.carriers(), [0, 0, 1, 2], "{id}");
+    }
+}
+
+/// Only an answer's id tells that it is another's, and WeChat's gateways refuse without one at times.
+#[tokio::test]
+async fn answers_without_an_id_may_be_alike() {
+    let gateway = Gateway::playing(vec![refused(""); 3]).await;
+    let client = client(vec![gateway.url()]);
+    for _ in 0..3 {
+        let reply = send(&client).await;
+        let known = matches!(reply, Reply::Answered { errcode: 43101, .. });
+        assert!(known, "{reply:?}");
+    }
+    assert_eq!(gateway.carriers(), [0, 0, 0]);
+}
+
+/// Another's answer would be another's token or openid, and no id would tell.
+#[tokio::test]
+async fn only_sends_share_connections() {
+    let token = r#"{"access_token":"91_t","expires_in":7200}"#;
+    let login = r#"{"openid":"oUser0000000000000000000001","session_key":"k"}"#;
+    let quota = r#"{"errcode":0,"errmsg":"ok","quota":{"daily_limit":1,"used":0,"remain":1}}"#;
+    let mut acts = vec![accepted(1)];
+    acts.extend([token, token, login, login, quota].map(|body| answer("200 OK", body)));
+    acts.push(accepted(2));
+    let gateway = Gateway::playing(acts).await;
+    let client = client(vec![gateway.url()]);
+    let secret = SecretString::from("secret");
+    send(&client).await;
+    for _ in 0..2 {
+        let fetched = client.fetch_access_token("wx1", &secret, false).await;
+        assert!(fetched.is_ok());
+    }
+    for _ in 0..2 {
+        let reply = client.exchange_login_code("wx1", &secret, &secret).await;
+        assert!(matches!(reply, LoginReply::Receiver(_)), "{reply:?}");
+    }
+    let token = AccessToken::new(SecretString::from(TOKEN), 1);
+    let _ = client.read_send_quota(&token).await;
+    send(&client).await;
+    assert_eq!(gateway.carriers(), [0, 1, 2, 3, 4, 5, 0]);
 }
 
 #[tokio::test]

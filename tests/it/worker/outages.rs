@@ -88,6 +88,32 @@ async fn json_that_is_no_reply_is_in_doubt() {
     }
 }
 
+/// A gateway that keeps an answer and gives it to the next request: the second row's message is not known to be sent.
+#[tokio::test]
+async fn an_answer_that_another_row_had_is_in_doubt_and_the_rows_after_it_are_sent() {
+    let scene = Scene::new().await;
+    let kept = Action::Body {
+        status: 200,
+        body: r#"{"errcode":0,"errmsg":"ok","msgid":3120045678901234567}"#.into(),
+        after_credit: true,
+    };
+    scene.wechat.script(Rule::send(kept).times(2));
+    let _worker = scene.start(&[]);
+    let first = scene.insert("oFirst", json!({})).await;
+    scene.until(first, "sent").await;
+    let second = scene.insert("oSecond", json!({})).await;
+    scene.until(second, "in_doubt").await;
+    let third = scene.insert("oThird", json!({})).await;
+    scene.until(third, "sent").await;
+
+    let row = scene.seen(second).await;
+    let reason = row.errmsg.expect("what happened is said");
+    assert!(reason.contains("another request's"), "{reason}");
+    assert_eq!((row.attempts, row.errcode), (1, None));
+    let owners = "select count(*) from notifications where msgid = 3120045678901234567";
+    assert_eq!(scene.count(owners).await, 1);
+}
+
 #[tokio::test]
 async fn an_errcode_on_an_error_page_counts_and_a_nul_in_its_text_harms_nothing() {
     let row = after(Action::Body {
