@@ -168,7 +168,7 @@ impl Maintenance {
             .rescue(worker.options.doubt, &worker.id, &worker.known_leases())
             .await?;
         if rescued > 0 {
-            telemetry::record_rescue(usize::try_from(rescued).unwrap_or(0), 0);
+            telemetry::record_rescue(usize::try_from(rescued).unwrap_or(0));
             warn!(
                 rows = rescued,
                 "{rescued} rows of a vanished worker are in doubt"

@@ -145,8 +145,8 @@ pub static METRICS: &[Metric] = &[
     ),
     counter(
         RESCUED_ROWS,
-        &["state"],
-        "Rows taken from lapsed leases: started (now in doubt) or reserved (due again)",
+        &[],
+        "Rows of vanished workers that may have been sent and are in doubt now",
     ),
     gauge(
         DUE_ROWS,
@@ -331,10 +331,9 @@ pub fn record_settle(rows: usize, took: Duration) {
     histogram!(SETTLE_DURATION).record(took.as_secs_f64());
 }
 
-/// A rescue found `started` rows that may have been sent and `reserved` ones that were not.
-pub fn record_rescue(started: usize, reserved: usize) {
-    counter!(RESCUED_ROWS, "state" => "started").increment(count(started));
-    counter!(RESCUED_ROWS, "state" => "reserved").increment(count(reserved));
+/// A rescue found `rows` that may have been sent.
+pub fn record_rescue(rows: usize) {
+    counter!(RESCUED_ROWS).increment(count(rows));
 }
 
 /// What the queue looked like when it was last weighed.
@@ -548,7 +547,7 @@ mod tests {
             record_concurrency_limit(64);
             record_lease("wx1", 2, Duration::from_millis(1));
             record_settle(2, Duration::from_millis(1));
-            record_rescue(1, 1);
+            record_rescue(1);
             let oldest_due_age = Duration::from_secs(5);
             record_queue(QueueWeight {
                 due_rows: 1,
