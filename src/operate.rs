@@ -12,6 +12,7 @@
 pub mod apps;
 pub mod changes;
 pub mod credits;
+pub mod doctor;
 pub mod events;
 pub mod looks;
 pub mod quota;
@@ -65,6 +66,8 @@ pub enum OperateCommand {
     Event(events::EventCommand),
     /// One glance: backlog, doubts, failures, workers, pauses, tokens, and what to do next
     Status(looks::StatusArgs),
+    /// Everything that would otherwise be found out too late, with the next step; exit code 1 when something fails
+    Doctor(doctor::DoctorArgs),
     /// What happened to one notification, why, and what happens next
     Explain(looks::ExplainArgs),
     /// Dead letters: notifications that could not be sent
@@ -96,10 +99,22 @@ pub async fn run(
     let options = settings.connect_options();
     // The pool would go on trying to connect; a person wants to hear at once that the database is away.
     let probe = tokio::time::timeout(CONNECT_DEADLINE, PgConnection::connect_with(&options));
-    match probe.await {
-        Ok(Ok(connection)) => connection.close().await.unwrap_or_default(),
-        Ok(Err(source)) => return Err(no_connection(&source)),
-        Err(_) => return Err(no_connection(&sqlx::Error::PoolTimedOut)),
+    let failed = match probe.await {
+        Ok(Ok(connection)) => {
+            connection.close().await.unwrap_or_default();
+            None
+        }
+        Ok(Err(source)) => Some(source),
+        Err(_) => Some(sqlx::Error::PoolTimedOut),
+    };
+    if let Some(source) = failed {
+        if matches!(command, OperateCommand::Doctor(_)) {
+            return print(
+                &doctor::unreachable_database(&why_no_connection(&source)),
+                output,
+            );
+        }
+        return Err(no_connection(&source));
     }
     let store = Store::connect_lazy(options, 1, DEADLINE);
     let operator = Operator {
@@ -108,7 +123,11 @@ pub async fn run(
     };
     let result = execute_as(command, &operator).await;
     store.pool.close().await;
-    let report = result?;
+    print(&result?, output)
+}
+
+/// Prints a report on standard output; its exit code.
+fn print(report: &Report, output: Output) -> anyhow::Result<ExitCode> {
     let text = if output.json {
         report.to_json()
     } else {
@@ -146,6 +165,7 @@ pub async fn execute_as(
         OperateCommand::Token(command) => tokens::run(command, store).await,
         OperateCommand::Event(command) => events::run(command, store).await,
         OperateCommand::Status(args) => looks::status(args, store).await,
+        OperateCommand::Doctor(args) => doctor::run(args, operator).await,
         OperateCommand::Explain(args) => looks::explain(args, store).await,
         OperateCommand::Dead(args) => looks::dead(args, store).await,
         OperateCommand::Doubt(command) => changes::run_doubt(command, store).await,
@@ -272,12 +292,17 @@ fn with_next_step(error: anyhow::Error) -> anyhow::Error {
     OperateError { message, exit }.into()
 }
 
-/// The database cannot be reached, or does not let us in.
-fn no_connection(source: &sqlx::Error) -> anyhow::Error {
-    let why = match source {
+/// What the database, or the way to it, said.
+fn why_no_connection(source: &sqlx::Error) -> String {
+    match source {
         sqlx::Error::Database(refused) => refused.message().to_owned(),
         other => other.to_string(),
-    };
+    }
+}
+
+/// The database cannot be reached, or does not let us in.
+fn no_connection(source: &sqlx::Error) -> anyhow::Error {
+    let why = why_no_connection(source);
     OperateError {
         message: format!(
             "the database cannot be used: {why}\nnext: check DATABASE_URL and that Postgres is running"

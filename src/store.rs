@@ -8,6 +8,7 @@
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
 mod connections;
+pub mod doctor;
 mod errcodes;
 mod events;
 mod logins;

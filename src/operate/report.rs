@@ -210,6 +210,12 @@ impl Report {
         self
     }
 
+    /// Says that what the command looked at is not as it must be.
+    pub fn failed(&mut self) -> &mut Self {
+        self.exit = Exit::Failed;
+        self
+    }
+
     /// What the process ends with.
     #[must_use]
     pub fn exit(&self) -> Exit {

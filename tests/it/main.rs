@@ -8,6 +8,7 @@ mod contract;
 mod credits;
 mod delivery;
 mod demo;
+mod doctor;
 mod errcodes;
 mod fleet;
 mod hammer;

@@ -1,0 +1,1180 @@
+//! From what was found to a verdict: pure, one function a subject.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use crate::config::AppSecrets;
+use crate::store::doctor::{
+    AppCare, Backends, BrokenObject, ForeignEvents, Holder, LapsedLeases, MonthPartition, Rights,
+    Server, TableCare,
+};
+use crate::store::operators::{Backlog, LiveWorker, Pause};
+use crate::store::{Durability, StoreError};
+
+/// How bad it is; in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// This user, or this call, cannot look.
+    NotVisible,
+    /// It will hurt, or hurts a little.
+    Warning,
+    /// Notifications are not sent, are sent twice or may be lost.
+    Failure,
+}
+
+/// One answer of the doctor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// Why it matters.
+    pub why: String,
+    /// What to do; `None` while it is well.
+    pub next: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, found: impl Into<String>, why: &str) -> Self {
+        Self {
+            check,
+            verdict: Verdict::Ok,
+            found: found.into(),
+            why: why.to_owned(),
+            next: None,
+        }
+    }
+
+    fn warning(
+        check: &'static str,
+        found: impl Into<String>,
+        why: &str,
+        next: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Warning,
+            next: Some(next.into()),
+            ..Self::ok(check, found, why)
+        }
+    }
+
+    pub(super) fn failure(
+        check: &'static str,
+        found: impl Into<String>,
+        why: &str,
+        next: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Failure,
+            next: Some(next.into()),
+            ..Self::ok(check, found, why)
+        }
+    }
+
+    pub(super) fn not_looked_at(check: &'static str, reason: &str) -> Self {
+        Self {
+            verdict: Verdict::NotVisible,
+            ..Self::ok(check, format!("not looked at: {reason}"), "")
+        }
+    }
+
+    /// What the database said instead of an answer.
+    pub(super) fn of_error(check: &'static str, error: &StoreError) -> Self {
+        match error.sqlstate().as_deref() {
+            Some("42501") => Self {
+                verdict: Verdict::NotVisible,
+                ..Self::ok(check, "not visible to this role", "")
+            },
+            Some("42P01" | "42883" | "42703") => Self::failure(
+                check,
+                "the schema lacks what is looked at",
+                "the schema is older than this program, or not on the search_path",
+                "run `wxnotify migrate` as the owner of the tables",
+            ),
+            _ => Self::failure(
+                check,
+                error.to_string(),
+                "the database did not answer a question that takes no time",
+                "run `wxnotify doctor` again; if it repeats, look at the server's log and load",
+            ),
+        }
+    }
+}
+
+/// Version, role in replication, settings that a crash or an error would teach.
+#[must_use]
+pub fn server(server: &Server) -> Vec<Finding> {
+    let mut findings = vec![database(server)];
+    findings.push(if !server.fsync {
+        Finding::failure(
+            "crash safety",
+            "fsync is off",
+            "a crash of the machine destroys the database, and with it what was sent",
+            "set fsync = on and reload",
+        )
+    } else if !server.full_page_writes {
+        Finding::warning(
+            "crash safety",
+            "full_page_writes is off",
+            "a crash of the machine may leave half-written pages, unless the file system rules them out",
+            "set full_page_writes = on and reload",
+        )
+    } else {
+        Finding::ok("crash safety", "fsync and full_page_writes are on", "")
+    });
+    findings.push(if server.isolation == "read committed" {
+        Finding::ok("isolation level", "read committed", "")
+    } else {
+        Finding::failure(
+            "isolation level",
+            format!("default_transaction_isolation is {}", server.isolation),
+            "workers refuse to lease, since a lease's snapshot must be newer than its lock",
+            "reset it: ALTER DATABASE … or ALTER ROLE … RESET default_transaction_isolation",
+        )
+    });
+    let used = server.connections * 100 / server.connections_max.max(1);
+    findings.push(if used >= 90 {
+        Finding::warning(
+            "connections",
+            format!("{} of {} taken", server.connections, server.connections_max),
+            "when they run out, workers and producers are refused",
+            "raise max_connections, or look in pg_stat_activity for programs that keep many",
+        )
+    } else {
+        Finding::ok(
+            "connections",
+            format!("{} of {} taken", server.connections, server.connections_max),
+            "",
+        )
+    });
+    findings.push(match server.transaction_ids_used {
+        0..1_000_000_000 => Finding::ok(
+            "transaction ids",
+            format!("{} million of 2000 used", server.transaction_ids_used / 1_000_000),
+            "",
+        ),
+        used => {
+            let found = format!("{} million of 2000 used", used / 1_000_000);
+            let why = "Postgres refuses every write before they run out";
+            let next = "find what keeps VACUUM from freezing (below), then VACUUM FREEZE the oldest tables";
+            if used >= 1_600_000_000 {
+                Finding::failure("transaction ids", found, why, next)
+            } else {
+                Finding::warning("transaction ids", found, why, next)
+            }
+        }
+    });
+    if !server.autovacuum {
+        findings.push(Finding::failure(
+            "autovacuum of the server",
+            "autovacuum or track_counts is off",
+            "a queue's tables grow without end and every statement grows slower",
+            "set autovacuum = on and track_counts = on, and reload",
+        ));
+    }
+    findings
+}
+
+fn database(server: &Server) -> Finding {
+    let found = format!("PostgreSQL {}", server.version);
+    if server.is_standby {
+        return Finding::failure(
+            "database",
+            format!("{found}, a standby"),
+            "a standby cannot be written: workers can neither lease nor settle",
+            "let DATABASE_URL lead to the primary, for instance through its virtual address",
+        );
+    }
+    if server.version_number < 140_000 {
+        return Finding::failure(
+            "database",
+            found,
+            "wxnotify needs PostgreSQL 14 or newer",
+            "upgrade the server",
+        );
+    }
+    Finding::ok("database", found, "")
+}
+
+/// How far this machine's clock is from the database's, which must have read its own between asking and answering.
+#[must_use]
+pub fn clock(
+    database: DateTime<Utc>,
+    asked_at: DateTime<Utc>,
+    answered_at: DateTime<Utc>,
+) -> Finding {
+    let off = if database < asked_at {
+        asked_at - database
+    } else if database > answered_at {
+        database - answered_at
+    } else {
+        TimeDelta::zero()
+    };
+    let side = if database < asked_at {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    if off < TimeDelta::milliseconds(1000) {
+        return Finding::ok("clock", "agrees with the database's", "");
+    }
+    let found = format!(
+        "this machine is {:.1} s {side} the database",
+        off.num_milliseconds() as f64 / 1000.0
+    );
+    let why = "leases go by the database's clock, but times in logs, in TLS and of WeChat's events are compared with this one's";
+    let next = "let both machines keep their time by NTP";
+    if off >= TimeDelta::seconds(30) {
+        Finding::failure("clock", found, why, next)
+    } else {
+        Finding::warning("clock", found, why, next)
+    }
+}
+
+/// Whether others on the way can read or alter what is stored.
+#[must_use]
+pub fn encryption(options: &PgConnectOptions, encrypted: bool) -> Finding {
+    let host = options.get_host();
+    let is_local = options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback());
+    let why = "messages, openids and access tokens pass this connection";
+    let next = "add sslmode=verify-full and sslrootcert=… to DATABASE_URL";
+    match options.get_ssl_mode() {
+        _ if is_local => Finding::ok("encryption", "the database is on this machine", why),
+        _ if !encrypted => {
+            Finding::warning("encryption", "the connection is not encrypted", why, next)
+        }
+        PgSslMode::VerifyFull => Finding::ok(
+            "encryption",
+            "encrypted, certificate and name verified",
+            why,
+        ),
+        PgSslMode::VerifyCa => Finding::warning(
+            "encryption",
+            "encrypted; the certificate is verified, the server's name is not",
+            "whoever has any certificate of that authority can stand in for the database",
+            next,
+        ),
+        _ => Finding::warning(
+            "encryption",
+            "encrypted, but nobody verifies whom it speaks with",
+            "whoever stands in between can read everything all the same",
+            next,
+        ),
+    }
+}
+
+/// Whether what was recorded stays recorded.
+#[must_use]
+pub fn commits(durability: &Durability) -> Finding {
+    let why = "the record that a message may have been sent must outlive a crash and a failover";
+    match durability.weakness() {
+        None => Finding::ok(
+            "commits",
+            "wait for the disk, and for a standby where there is one",
+            why,
+        ),
+        Some(weakness) => {
+            // The same sentence tells the log of a worker.
+            let (found, next) = weakness
+                .rsplit_once("; ")
+                .unwrap_or((&weakness, "set synchronous_commit to on"));
+            if durability.synchronous_commit == "off" {
+                Finding::failure("commits", found, why, next)
+            } else {
+                Finding::warning("commits", found, why, next)
+            }
+        }
+    }
+}
+
+/// Whether schema and program fit.
+#[must_use]
+pub fn schema(version: Option<i64>, known: i64) -> Finding {
+    let why = "the program calls functions of its own version of the schema";
+    match version {
+        None => Finding::failure(
+            "schema",
+            "there is none, or this user may not see it",
+            why,
+            "run `wxnotify migrate`; if it was run, check the search_path and the user of DATABASE_URL",
+        ),
+        Some(version) if version < known => Finding::failure(
+            "schema",
+            format!("version {version}, older than this program's {known}"),
+            why,
+            "run `wxnotify migrate`",
+        ),
+        Some(version) if version > known => Finding::failure(
+            "schema",
+            format!("version {version}, newer than this program's {known}"),
+            why,
+            "install the version of wxnotify that migrated it",
+        ),
+        Some(version) => Finding::ok(
+            "schema",
+            format!("version {version}, as this program's"),
+            why,
+        ),
+    }
+}
+
+/// Whether the user may do what it is for, and no more than it should.
+#[must_use]
+pub fn rights(rights: &Rights) -> Finding {
+    let may = if rights.is_superuser {
+        "a superuser"
+    } else if rights.owns {
+        "the owner"
+    } else if rights.may_work {
+        "a worker"
+    } else if rights.may_operate {
+        "an operator"
+    } else if rights.may_insert {
+        "a producer"
+    } else if rights.may_look {
+        "a viewer"
+    } else {
+        return Finding::failure(
+            "rights",
+            format!("{} may do nothing here", rights.name),
+            "no command of wxnotify works as this user",
+            format!(
+                "GRANT wxnotify_worker (or wxnotify_operator) TO {}",
+                rights.name
+            ),
+        );
+    };
+    let found = format!("{} is {may}", rights.name);
+    if rights.public_may_create {
+        return Finding::warning(
+            "rights",
+            format!("{found}; every user may create objects in the schema"),
+            "functions could be slipped under wxnotify's own",
+            "REVOKE CREATE ON SCHEMA … FROM PUBLIC",
+        );
+    }
+    if !rights.missing_roles.is_empty() {
+        return Finding::warning(
+            "rights",
+            format!(
+                "{found}; the server lacks the roles {}",
+                rights.missing_roles.join(", ")
+            ),
+            "without them every user of wxnotify needs the owner's rights",
+            "have an administrator run deploy/roles.sql, then run `wxnotify migrate` again",
+        );
+    }
+    if rights.is_superuser {
+        return Finding::warning(
+            "rights",
+            found,
+            "wxnotify needs no superuser, and whoever takes over a worker would have the whole server",
+            "run workers as a login with wxnotify_worker, people as one with wxnotify_operator",
+        );
+    }
+    Finding::ok("rights", found, "")
+}
+
+/// What keeps dead rows alive.
+#[must_use]
+pub fn holders(holders: &[Holder]) -> Finding {
+    let check = "holding back VACUUM";
+    let why =
+        "dead rows cannot be removed meanwhile: the queue's tables grow with every message sent";
+    let hidden: i64 = holders
+        .iter()
+        .filter(|holder| holder.kind == "hidden")
+        .map(|holder| holder.amount)
+        .sum();
+    let age = |holder: &Holder| holder.held_secs.unwrap_or(0.0);
+    let slow = holders
+        .iter()
+        .filter(|holder| matches!(holder.kind.as_str(), "transaction" | "prepared"));
+    if let Some(oldest) = slow.max_by(|one, other| age(one).total_cmp(&age(other))) {
+        let hours = age(oldest) / 3600.0;
+        let open = format!("open for {:.0} min", age(oldest) / 60.0);
+        let (found, next) = if oldest.kind == "prepared" {
+            (
+                format!("prepared transaction {}, {open}", oldest.name),
+                "COMMIT PREPARED or ROLLBACK PREPARED it: nothing else ever ends it",
+            )
+        } else {
+            (
+                format!("transaction of {}, {open}", oldest.name),
+                "let its program commit, or end it with pg_terminate_backend",
+            )
+        };
+        return if hours >= 6.0 || (oldest.kind == "prepared" && hours >= 1.0) {
+            Finding::failure(check, found, why, next)
+        } else {
+            Finding::warning(check, found, why, next)
+        };
+    }
+    let slots = holders.iter().filter(|holder| holder.kind == "slot");
+    if let Some(slot) = slots.max_by_key(|holder| holder.amount) {
+        return Finding::warning(
+            check,
+            format!(
+                "replication slot {}, {} MiB of log kept for it",
+                slot.name,
+                slot.amount >> 20
+            ),
+            "dead rows and log are kept for a standby that does not take them, until the disk is full",
+            "bring the standby back, or pg_drop_replication_slot if it is gone for good",
+        );
+    }
+    if hidden > 0 {
+        return Finding {
+            verdict: Verdict::NotVisible,
+            ..Finding::ok(
+                check,
+                format!(
+                    "{hidden} sessions of other users are not visible to this role (pg_read_all_stats is)"
+                ),
+                why,
+            )
+        };
+    }
+    Finding::ok(
+        check,
+        "no old transaction, prepared transaction or idle slot",
+        why,
+    )
+}
+
+/// Dead rows that are more than the table should ever carry.
+fn is_bloated(table: &TableCare) -> bool {
+    table.dead > 200_000 && table.dead > 4 * table.live.max(1)
+}
+
+/// Whether the tables are vacuumed.
+#[must_use]
+pub fn tables(tables: &[TableCare]) -> Finding {
+    let why = "rows are inserted and deleted all the time; without vacuuming, every lease walks over the dead ones";
+    let off: Vec<&str> = tables
+        .iter()
+        .filter(|table| table.autovacuum_is_off)
+        .map(|table| table.name.as_str())
+        .collect();
+    if !off.is_empty() {
+        let alter: Vec<String> = off
+            .iter()
+            .map(|table| format!("ALTER TABLE {table} RESET (autovacuum_enabled)"))
+            .collect();
+        return Finding::failure(
+            "autovacuum",
+            format!("turned off for {}", off.join(", ")),
+            why,
+            alter.join("; "),
+        );
+    }
+    if let Some(table) = tables
+        .iter()
+        .filter(|table| is_bloated(table))
+        .max_by_key(|table| table.dead)
+    {
+        return Finding::warning(
+            "autovacuum",
+            format!(
+                "{} has {} dead rows beside {} live ones",
+                table.name, table.dead, table.live
+            ),
+            why,
+            "see what holds back VACUUM; if nothing does, raise autovacuum_vacuum_cost_limit",
+        );
+    }
+    Finding::ok(
+        "autovacuum",
+        format!("on for all {} tables", tables.len()),
+        why,
+    )
+}
+
+/// Triggers and indexes the queue relies on.
+#[must_use]
+pub fn broken_objects(broken: &[BrokenObject]) -> Finding {
+    let check = "triggers and indexes";
+    let triggers: Vec<&str> = broken
+        .iter()
+        .filter(|object| object.kind == "trigger")
+        .map(|object| object.name.as_str())
+        .collect();
+    if !triggers.is_empty() {
+        return Finding::failure(
+            check,
+            format!(
+                "disabled triggers of pending_notifications: {}",
+                triggers.join(", ")
+            ),
+            "rows are not checked, get no due time or can be changed while they are being sent",
+            "ALTER TABLE pending_notifications ENABLE TRIGGER …",
+        );
+    }
+    let indexes: Vec<&str> = broken.iter().map(|object| object.name.as_str()).collect();
+    if !indexes.is_empty() {
+        return Finding::warning(
+            check,
+            format!("indexes that are not valid: {}", indexes.join(", ")),
+            "they cost every INSERT and serve no query",
+            "REINDEX INDEX CONCURRENTLY each, or drop what a failed one left behind",
+        );
+    }
+    Finding::ok(check, "all are enabled and valid", "")
+}
+
+/// Whether settling has where to write.
+#[must_use]
+pub fn partitions(partitions: &[MonthPartition]) -> Finding {
+    let why = "nothing can be settled in a month that has no partition";
+    let next = "start a worker, or call wxnotify_make_partitions() as the owner";
+    let missing: Vec<&MonthPartition> = partitions
+        .iter()
+        .filter(|partition| !partition.there)
+        .collect();
+    let Some(first) = missing
+        .iter()
+        .min_by(|one, other| one.starts_in_secs.total_cmp(&other.starts_in_secs))
+    else {
+        return Finding::ok("partitions", "this month's and the next's are there", why);
+    };
+    let found = format!("{} has none for {}", first.parent, first.month);
+    if first.starts_in_secs < 7.0 * 86_400.0 {
+        Finding::failure("partitions", found, why, next)
+    } else {
+        Finding::warning("partitions", found, why, next)
+    }
+}
+
+/// Whether somebody cleans up after workers that died.
+#[must_use]
+pub fn lapsed_leases(leases: &LapsedLeases) -> Finding {
+    let why = "their users wait: rows of a lease can neither be sent nor put in doubt before it is taken over";
+    if leases.leases == 0 {
+        return Finding::ok("lapsed leases", "none", why);
+    }
+    Finding::failure(
+        "lapsed leases",
+        format!(
+            "{} with {} rows, the oldest lapsed {:.0} min ago",
+            leases.leases,
+            leases.rows,
+            leases.oldest_secs / 60.0
+        ),
+        why,
+        "start a worker: any worker takes them over within a second. If some are alive, read their logs for what fails",
+    )
+}
+
+/// Whether somebody works, and all with one program.
+#[must_use]
+pub fn workers(workers: &[LiveWorker], backlog: &[Backlog]) -> Finding {
+    let why = "only a worker sends";
+    if workers.is_empty() {
+        let waiting: i64 = backlog
+            .iter()
+            .filter(|row| {
+                matches!(
+                    row.status.as_str(),
+                    "due" | "retrying" | "scheduled" | "sending"
+                )
+            })
+            .map(|row| row.rows)
+            .sum();
+        let next = "start one with `wxnotify run`";
+        return if waiting > 0 {
+            Finding::failure(
+                "workers",
+                format!("none alive in the last minute, and {waiting} rows wait"),
+                why,
+                next,
+            )
+        } else {
+            Finding::warning(
+                "workers",
+                "none alive in the last minute; nothing waits",
+                why,
+                next,
+            )
+        };
+    }
+    let versions: BTreeSet<&str> = workers
+        .iter()
+        .map(|worker| worker.version.as_str())
+        .collect();
+    if versions.len() > 1 {
+        let versions: Vec<&str> = versions.into_iter().collect();
+        return Finding::warning(
+            "workers",
+            format!(
+                "{} alive, of versions {}",
+                workers.len(),
+                versions.join(" and ")
+            ),
+            "an older one may not know what a newer schema or another worker relies on",
+            "finish the upgrade: restart the older ones",
+        );
+    }
+    Finding::ok("workers", format!("{} alive", workers.len()), why)
+}
+
+/// Whether each registered mini-program can send and be heard.
+#[must_use]
+pub fn apps(apps: &[AppCare], now: DateTime<Utc>) -> Vec<Finding> {
+    if apps.is_empty() {
+        return vec![Finding::warning(
+            "apps",
+            "none is registered",
+            "rows of unknown mini-programs are accepted and wait",
+            "register yours: `wxnotify app add APPID`",
+        )];
+    }
+    let mut findings: Vec<Finding> = apps.iter().filter_map(|app| ailment(app, now)).collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            "apps",
+            format!("{} registered, served and with a valid token", apps.len()),
+            "",
+        ));
+    }
+    findings
+}
+
+/// The worst thing about a mini-program.
+fn ailment(app: &AppCare, now: DateTime<Utc>) -> Option<Finding> {
+    let appid = &app.appid;
+    if !app.is_served {
+        return Some(Finding::warning(
+            "apps",
+            format!("{appid}: no live worker has its secret"),
+            "its rows wait",
+            format!(
+                "set WXNOTIFY_APPSECRET_{appid} or WXNOTIFY_APPSECRET_FILE_{appid} for the workers"
+            ),
+        ));
+    }
+    if !app.token_is_valid {
+        return Some(Finding::failure(
+            "apps",
+            format!("{appid}: there is no valid access token, though a worker has its secret"),
+            "nothing of it can be sent",
+            format!(
+                "look in the workers' log why WeChat refuses one (40013: the appid, 40125: the secret, 40164: this address is not \
+                 in the IP whitelist at mp.weixin.qq.com), and at `wxnotify token status`; appid {appid}"
+            ),
+        ));
+    }
+    if app
+        .foreign_refresh_at
+        .is_some_and(|at| now - at < TimeDelta::days(1))
+    {
+        return Some(Finding::warning(
+            "apps",
+            format!("{appid}: another program replaced its access token within a day"),
+            "each replacement ends the token in use, and the sends under way fail with 40001",
+            "let it use getStableAccessToken in normal mode, which hands every caller the same token",
+        ));
+    }
+    let is_old = app
+        .token_fetched_at
+        .is_some_and(|at| now - at < TimeDelta::days(1));
+    if !app.events_arrive && is_old {
+        return Some(Finding::warning(
+            "apps",
+            format!("{appid}: no event of WeChat has ever confirmed a message"),
+            "without sent events a lost reply stays in doubt until it is sent again, perhaps twice",
+            "set up message push (docs/callbacks.md), or hand events over with `wxnotify event ingest`",
+        ));
+    }
+    None
+}
+
+/// Rows that nobody will send.
+#[must_use]
+pub fn unregistered(appids: &[String]) -> Finding {
+    let why = "their rows are accepted and wait for ever";
+    match appids.first() {
+        None => Finding::ok("unregistered apps", "no row waits for one", why),
+        Some(first) => Finding::failure(
+            "unregistered apps",
+            format!("rows wait for {}", appids.join(", ")),
+            why,
+            format!(
+                "register it with `wxnotify app add {first}`, or correct what inserts such an appid"
+            ),
+        ),
+    }
+}
+
+/// Pauses, above all those that nothing but an operator ends.
+#[must_use]
+pub fn pauses(pauses: &[Pause]) -> Vec<Finding> {
+    if pauses.is_empty() {
+        return vec![Finding::ok("pauses", "none", "")];
+    }
+    let finding = |pause: &Pause| {
+        let what = pause.template_id.as_deref().map_or_else(
+            || format!("app {}", pause.appid),
+            |template| format!("template {template} of app {}", pause.appid),
+        );
+        let reason = pause
+            .meaning
+            .as_deref()
+            .or(pause.reason.as_deref())
+            .unwrap_or("no reason given");
+        let found = format!("{what} is paused: {reason}");
+        let why = "its rows wait, and those with an expire_at may end unsent";
+        if pause.needs_operator {
+            Finding::failure(
+                "pauses",
+                found,
+                why,
+                format!("mend the cause, then `{}`", pause.resume_with),
+            )
+        } else {
+            Finding::warning(
+                "pauses",
+                found,
+                why,
+                format!("it ends by itself; to end it now: `{}`", pause.resume_with),
+            )
+        }
+    };
+    pauses.iter().map(finding).collect()
+}
+
+/// Credits that others spend.
+#[must_use]
+pub fn foreign_events(events: &[ForeignEvents]) -> Finding {
+    let why = "another program spends credits of the same users: messages of ours then meet 43101, and doubts are harder to settle";
+    if events.is_empty() {
+        return Finding::ok("foreign messages", "none in the last day", why);
+    }
+    let counts: Vec<String> = events
+        .iter()
+        .map(|of| format!("{} of {}", of.events, of.appid))
+        .collect();
+    Finding::warning(
+        "foreign messages",
+        format!(
+            "WeChat names messages nobody here sent: {}",
+            counts.join(", ")
+        ),
+        why,
+        "find what else sends for this mini-program, and let it insert into pending_notifications",
+    )
+}
+
+/// Whether the callbacks can be received, by the settings given here.
+#[must_use]
+pub fn callbacks(apps: &BTreeMap<String, AppSecrets>, listen: Option<SocketAddr>) -> Vec<Finding> {
+    let check = "callback settings";
+    let why = "WeChat's events settle doubts and tell what users accept and refuse";
+    if apps.is_empty() {
+        return vec![Finding::not_looked_at(
+            check,
+            "no secret of a mini-program is set here; run it where a worker runs",
+        )];
+    }
+    let mut findings = Vec::new();
+    for (appid, app) in apps {
+        if app.callback_token.is_none() {
+            findings.push(Finding::warning(
+                check,
+                format!("{appid} has no callback token"),
+                why,
+                format!("set WXNOTIFY_CALLBACK_TOKEN_{appid} and message push at mp.weixin.qq.com (docs/callbacks.md)"),
+            ));
+        } else if app.callback_aeskey.is_none() {
+            findings.push(Finding::warning(
+                check,
+                format!("{appid} takes callbacks in plaintext"),
+                "openids pass every proxy on the way in the clear",
+                format!("choose the encrypted mode at mp.weixin.qq.com and set WXNOTIFY_CALLBACK_AESKEY_{appid}"),
+            ));
+        }
+    }
+    let has_token = apps.values().any(|app| app.callback_token.is_some());
+    if has_token && listen.is_none() {
+        findings.push(Finding::failure(
+            check,
+            "the HTTP listener is off (WXNOTIFY_LISTEN is empty)",
+            "no callback can be received",
+            "set WXNOTIFY_LISTEN, and let your proxy pass /wechat/callback/ to it",
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(
+            check,
+            format!("{} apps, encrypted", apps.len()),
+            why,
+        ));
+    }
+    findings
+}
+
+/// Whether two connections shared a server process, or one had two.
+fn is_pooled(backends: Backends) -> bool {
+    backends.second == backends.first || backends.first_again != backends.first
+}
+
+/// A pooler, by how server processes answer.
+#[must_use]
+pub fn pooler(backends: Backends) -> Finding {
+    let why = "LISTEN does not work through a pooler in transaction mode: workers then find new rows by polling, up to WXNOTIFY_POLL_SECS late";
+    if is_pooled(backends) {
+        Finding::warning(
+            "pooler",
+            "a pooler in transaction mode is in between",
+            why,
+            "lead the workers' DATABASE_URL to the server itself or to a pool in session mode; a worker needs 6 connections",
+        )
+    } else {
+        Finding::ok("pooler", "none in transaction mode", why)
+    }
+}
+
+/// As [`pooler`], beside what the settings say of it. `None`: two connections could not be had.
+#[must_use]
+pub fn declared_pooler(declared: bool, backends: Option<Backends>) -> Finding {
+    match backends {
+        None => Finding::not_looked_at("pooler", "no two connections could be had at once"),
+        Some(backends) if is_pooled(backends) && !declared => Finding::failure(
+            "pooler",
+            "a pooler in transaction mode is in between, and WXNOTIFY_POOLER is not set",
+            "prepared statements of one connection meet those of another: statements fail now and then",
+            "set WXNOTIFY_POOLER=true, or lead DATABASE_URL to the server itself",
+        ),
+        Some(backends) if !is_pooled(backends) && declared => Finding::warning(
+            "pooler",
+            "WXNOTIFY_POOLER is set, yet no pooler in transaction mode is in between",
+            "every statement is parsed anew, for nothing",
+            "remove WXNOTIFY_POOLER",
+        ),
+        Some(backends) => pooler(backends),
+    }
+}
+
+/// Whether a host of WeChat can be reached: any HTTP status will do.
+#[must_use]
+pub fn wechat_host(host: &str, answer: Result<u16, &str>) -> Finding {
+    let why = "what cannot be reached cannot be sent to";
+    match answer {
+        Ok(status) => Finding::ok("WeChat", format!("{host} answers (HTTP {status})"), why),
+        Err(error) => Finding::failure(
+            "WeChat",
+            format!("{host}: {error}"),
+            why,
+            "check DNS, the firewall's way out to port 443, and this machine's root certificates",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound_server() -> Server {
+        Server {
+            version: "15.4".to_owned(),
+            version_number: 150_004,
+            is_standby: false,
+            fsync: true,
+            full_page_writes: true,
+            isolation: "read committed".to_owned(),
+            autovacuum: true,
+            encrypted: true,
+            transaction_ids_used: 5_000_000,
+            connections: 10,
+            connections_max: 97,
+            clock: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn worst(findings: &[Finding]) -> Verdict {
+        findings
+            .iter()
+            .map(|finding| finding.verdict)
+            .max()
+            .unwrap()
+    }
+
+    #[test]
+    fn each_bad_setting_of_the_server_is_found() {
+        assert_eq!(worst(&server(&sound_server())), Verdict::Ok);
+        let spoilt: [(fn(&mut Server), Verdict); 9] = [
+            (|server| server.is_standby = true, Verdict::Failure),
+            (|server| server.version_number = 130_012, Verdict::Failure),
+            (|server| server.fsync = false, Verdict::Failure),
+            (|server| server.full_page_writes = false, Verdict::Warning),
+            (
+                |server| server.isolation = "repeatable read".to_owned(),
+                Verdict::Failure,
+            ),
+            (|server| server.autovacuum = false, Verdict::Failure),
+            (|server| server.connections = 95, Verdict::Warning),
+            (
+                |server| server.transaction_ids_used = 1_200_000_000,
+                Verdict::Warning,
+            ),
+            (
+                |server| server.transaction_ids_used = 1_900_000_000,
+                Verdict::Failure,
+            ),
+        ];
+        for (spoil, verdict) in spoilt {
+            let mut changed = sound_server();
+            spoil(&mut changed);
+            assert_eq!(worst(&server(&changed)), verdict, "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_judged_by_what_the_round_trip_cannot_explain() {
+        let at = |ms: i64| DateTime::UNIX_EPOCH + TimeDelta::milliseconds(ms);
+        assert_eq!(clock(at(4_000), at(0), at(8_000)).verdict, Verdict::Ok);
+        assert_eq!(clock(at(-900), at(0), at(10)).verdict, Verdict::Ok);
+        let ahead = clock(at(-5_000), at(0), at(10));
+        assert_eq!(ahead.verdict, Verdict::Warning);
+        assert!(ahead.found.contains("5.0 s ahead of"), "{}", ahead.found);
+        let behind = clock(at(60_010), at(0), at(10));
+        assert_eq!(behind.verdict, Verdict::Failure);
+        assert!(behind.found.contains("60.0 s behind"), "{}", behind.found);
+    }
+
+    #[test]
+    fn only_a_verified_connection_over_a_network_is_well() {
+        let options = |mode| {
+            PgConnectOptions::new_without_pgpass()
+                .host("db.example")
+                .ssl_mode(mode)
+        };
+        assert_eq!(
+            encryption(&options(PgSslMode::VerifyFull), true).verdict,
+            Verdict::Ok
+        );
+        for mode in [PgSslMode::Prefer, PgSslMode::Require, PgSslMode::VerifyCa] {
+            assert_eq!(encryption(&options(mode), true).verdict, Verdict::Warning);
+        }
+        assert_eq!(
+            encryption(&options(PgSslMode::Prefer), false).verdict,
+            Verdict::Warning
+        );
+        let local = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
+        assert_eq!(encryption(&local, false).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn commits_that_wait_for_nothing_are_worse_than_those_that_wait_for_no_standby() {
+        let durability = |standbys, names: &str, commit: &str| Durability {
+            standbys,
+            synchronous_standby_names: names.to_owned(),
+            synchronous_commit: commit.to_owned(),
+        };
+        assert_eq!(commits(&durability(0, "", "on")).verdict, Verdict::Ok);
+        assert_eq!(
+            commits(&durability(1, "any 1 (*)", "on")).verdict,
+            Verdict::Ok
+        );
+        let asynchronous = commits(&durability(2, "", "on"));
+        assert_eq!(asynchronous.verdict, Verdict::Warning);
+        assert!(
+            asynchronous
+                .next
+                .unwrap()
+                .contains("synchronous_standby_names")
+        );
+        assert_eq!(commits(&durability(0, "", "off")).verdict, Verdict::Failure);
+    }
+
+    #[test]
+    fn a_user_is_named_by_the_most_it_may_do_and_warned_of_too_much() {
+        let nobody = Rights {
+            name: "someone".to_owned(),
+            is_superuser: false,
+            owns: false,
+            may_work: false,
+            may_operate: false,
+            may_insert: false,
+            may_look: false,
+            public_may_create: false,
+            missing_roles: vec![],
+        };
+        assert_eq!(rights(&nobody).verdict, Verdict::Failure);
+        let worker = Rights {
+            may_work: true,
+            may_operate: true,
+            ..nobody.clone()
+        };
+        assert_eq!(rights(&worker).verdict, Verdict::Ok);
+        assert!(rights(&worker).found.contains("a worker"));
+        let superuser = Rights {
+            is_superuser: true,
+            ..nobody
+        };
+        assert_eq!(rights(&superuser).verdict, Verdict::Warning);
+        let loose = Rights {
+            public_may_create: true,
+            ..worker.clone()
+        };
+        assert!(rights(&loose).next.unwrap().contains("REVOKE CREATE"));
+        let lacking = Rights {
+            missing_roles: vec!["wxnotify_viewer".to_owned()],
+            ..worker
+        };
+        assert!(rights(&lacking).found.contains("wxnotify_viewer"));
+    }
+
+    fn holder(kind: &str, held_secs: Option<f64>, amount: i64) -> Holder {
+        Holder {
+            kind: kind.to_owned(),
+            name: "x".to_owned(),
+            held_secs,
+            amount,
+        }
+    }
+
+    #[test]
+    fn the_longest_holder_counts_and_a_prepared_transaction_sooner() {
+        assert_eq!(holders(&[]).verdict, Verdict::Ok);
+        assert_eq!(
+            holders(&[holder("hidden", None, 3)]).verdict,
+            Verdict::NotVisible
+        );
+        assert_eq!(
+            holders(&[holder("transaction", Some(900.0), 0)]).verdict,
+            Verdict::Warning
+        );
+        assert_eq!(
+            holders(&[holder("transaction", Some(30_000.0), 0)]).verdict,
+            Verdict::Failure
+        );
+        let both = [
+            holder("transaction", Some(900.0), 0),
+            holder("prepared", Some(7_200.0), 0),
+            holder("hidden", None, 3),
+        ];
+        assert_eq!(holders(&both).verdict, Verdict::Failure);
+        assert!(holders(&both).next.unwrap().contains("ROLLBACK PREPARED"));
+        assert_eq!(
+            holders(&[holder("slot", None, 5 << 20)]).verdict,
+            Verdict::Warning
+        );
+    }
+
+    #[test]
+    fn bloat_is_told_from_the_dead_rows_of_a_busy_table() {
+        let table = |live, dead| TableCare {
+            name: "pending_notifications".to_owned(),
+            autovacuum_is_off: false,
+            live,
+            dead,
+        };
+        assert_eq!(tables(&[table(10, 5_000)]).verdict, Verdict::Ok);
+        assert_eq!(tables(&[table(1_000_000, 900_000)]).verdict, Verdict::Ok);
+        assert_eq!(tables(&[table(10, 900_000)]).verdict, Verdict::Warning);
+    }
+
+    #[test]
+    fn a_partition_missing_next_week_is_worse_than_one_missing_next_month() {
+        let month = |starts_in_secs, there| MonthPartition {
+            parent: "notification_history".to_owned(),
+            month: "2026-12".to_owned(),
+            starts_in_secs,
+            there,
+        };
+        assert_eq!(
+            partitions(&[month(-1.0, true), month(2e6, true)]).verdict,
+            Verdict::Ok
+        );
+        assert_eq!(
+            partitions(&[month(-1.0, true), month(2e6, false)]).verdict,
+            Verdict::Warning
+        );
+        assert_eq!(
+            partitions(&[month(-1.0, true), month(4e5, false)]).verdict,
+            Verdict::Failure
+        );
+        assert_eq!(
+            partitions(&[month(-1.0, false), month(2e6, false)]).verdict,
+            Verdict::Failure
+        );
+    }
+
+    #[test]
+    fn a_pooler_is_told_by_shared_or_changing_server_processes() {
+        let seen = |first, second, first_again| Backends {
+            first,
+            second,
+            first_again,
+        };
+        assert_eq!(pooler(seen(7, 8, 7)).verdict, Verdict::Ok);
+        // One server process served both connections.
+        assert_eq!(pooler(seen(7, 7, 8)).verdict, Verdict::Warning);
+        // The first connection moved on to another.
+        assert_eq!(pooler(seen(7, 8, 9)).verdict, Verdict::Warning);
+        assert_eq!(
+            declared_pooler(false, Some(seen(7, 7, 8))).verdict,
+            Verdict::Failure
+        );
+        assert_eq!(
+            declared_pooler(true, Some(seen(7, 7, 8))).verdict,
+            Verdict::Warning
+        );
+        assert_eq!(
+            declared_pooler(true, Some(seen(7, 8, 7))).verdict,
+            Verdict::Warning
+        );
+        assert_eq!(declared_pooler(false, None).verdict, Verdict::NotVisible);
+    }
+
+    #[test]
+    fn callbacks_need_a_token_a_listener_and_encryption() {
+        let app = |token: bool, key: bool| AppSecrets {
+            secret: None,
+            callback_token: token.then(|| "t".into()),
+            callback_aeskey: key.then(|| "k".into()),
+        };
+        let of = |app: AppSecrets, listens: bool| {
+            let listen = listens.then(|| "127.0.0.1:9464".parse().unwrap());
+            worst(&callbacks(
+                &BTreeMap::from([("wx1".to_owned(), app)]),
+                listen,
+            ))
+        };
+        assert_eq!(of(app(true, true), true), Verdict::Ok);
+        assert_eq!(of(app(true, false), true), Verdict::Warning);
+        assert_eq!(of(app(false, false), true), Verdict::Warning);
+        assert_eq!(of(app(true, true), false), Verdict::Failure);
+        assert_eq!(
+            worst(&callbacks(&BTreeMap::new(), None)),
+            Verdict::NotVisible
+        );
+    }
+
+    #[test]
+    fn any_answer_of_wechat_will_do_and_none_will_not() {
+        assert_eq!(
+            wechat_host("api.weixin.qq.com", Ok(404)).verdict,
+            Verdict::Ok
+        );
+        assert_eq!(
+            wechat_host("api.weixin.qq.com", Err("no route")).verdict,
+            Verdict::Failure
+        );
+    }
+}

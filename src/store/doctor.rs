@@ -1,0 +1,290 @@
+//! What `wxnotify doctor` looks at: facts without a judgement. A fact that the user may not see is an error of its own.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{Connection, FromRow, PgConnection};
+
+use super::{Store, StoreError};
+
+/// The server and its settings.
+#[derive(Debug, Clone, FromRow)]
+pub struct Server {
+    /// Such as `15.4`.
+    pub version: String,
+    /// Such as 150004.
+    pub version_number: i32,
+    /// Whether it only replays another's changes.
+    pub is_standby: bool,
+    /// The setting.
+    pub fsync: bool,
+    /// The setting.
+    pub full_page_writes: bool,
+    /// The isolation level of transactions that name none.
+    pub isolation: String,
+    /// Whether autovacuum runs, and has the counts it goes by.
+    pub autovacuum: bool,
+    /// Whether the connection that asked is encrypted.
+    pub encrypted: bool,
+    /// Of two thousand million, how many transaction ids this database has used since they were last reclaimed.
+    pub transaction_ids_used: i64,
+    /// Connections of all users now.
+    pub connections: i64,
+    /// How many ordinary users may have.
+    pub connections_max: i64,
+    /// The server's clock.
+    pub clock: DateTime<Utc>,
+}
+
+/// What the database user may do.
+#[derive(Debug, Clone, FromRow)]
+pub struct Rights {
+    /// The user.
+    pub name: String,
+    /// Whether nothing is checked.
+    pub is_superuser: bool,
+    /// Whether the tables are its own.
+    pub owns: bool,
+    /// Whether it may do what `wxnotify run` does.
+    pub may_work: bool,
+    /// Whether it may use the verbs.
+    pub may_operate: bool,
+    /// Whether it may insert notifications.
+    pub may_insert: bool,
+    /// Whether it may read the views.
+    pub may_look: bool,
+    /// Whether anybody may create objects beside ours.
+    pub public_may_create: bool,
+    /// Roles of wxnotify that the server does not have.
+    pub missing_roles: Vec<String>,
+}
+
+/// Something that keeps VACUUM from removing dead rows.
+#[derive(Debug, Clone, FromRow)]
+pub struct Holder {
+    /// `transaction`, `prepared`, `slot`; `hidden`: sessions that cannot be judged.
+    pub kind: String,
+    /// Which.
+    pub name: String,
+    /// For how long; `None`: not known.
+    pub held_secs: Option<f64>,
+    /// Of a slot: bytes of log kept for it. Of what is hidden: how many.
+    pub amount: i64,
+}
+
+/// How a table is vacuumed.
+#[derive(Debug, Clone, FromRow)]
+pub struct TableCare {
+    /// The table.
+    pub name: String,
+    /// Whether it is turned off for this table.
+    pub autovacuum_is_off: bool,
+    /// Rows, as estimated.
+    pub live: i64,
+    /// Rows that VACUUM has still to remove, as estimated.
+    pub dead: i64,
+}
+
+/// A trigger or index that does not work.
+#[derive(Debug, Clone, FromRow)]
+pub struct BrokenObject {
+    /// `trigger` or `index`.
+    pub kind: String,
+    /// Which.
+    pub name: String,
+}
+
+/// A month's partition of a table.
+#[derive(Debug, Clone, FromRow)]
+pub struct MonthPartition {
+    /// The table.
+    pub parent: String,
+    /// Such as `2026-12`.
+    pub month: String,
+    /// Until it begins; negative: it has begun.
+    pub starts_in_secs: f64,
+    /// Whether there is one.
+    pub there: bool,
+}
+
+/// Leases that nobody took over.
+#[derive(Debug, Clone, FromRow)]
+pub struct LapsedLeases {
+    /// How many.
+    pub leases: i64,
+    /// Their rows.
+    pub rows: i64,
+    /// Since when the oldest has lapsed.
+    pub oldest_secs: f64,
+}
+
+/// Messages of an app that another program sent.
+#[derive(Debug, Clone, FromRow)]
+pub struct ForeignEvents {
+    /// The mini-program.
+    pub appid: String,
+    /// How many, at most 1,000 in all.
+    pub events: i64,
+}
+
+/// A registered mini-program.
+#[derive(Debug, Clone, FromRow)]
+pub struct AppCare {
+    /// The mini-program.
+    pub appid: String,
+    /// Whether a sent event of WeChat has ever confirmed a message.
+    pub events_arrive: bool,
+    /// Whether a worker that is alive, and past its start, has its secret.
+    pub is_served: bool,
+    /// Whether there is an access token that has not expired.
+    pub token_is_valid: bool,
+    /// When one was last fetched.
+    pub token_fetched_at: Option<DateTime<Utc>>,
+    /// When another program last replaced it.
+    pub foreign_refresh_at: Option<DateTime<Utc>>,
+}
+
+/// Which server processes answered two connections that were open at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backends {
+    /// The first connection, before the second was in a transaction.
+    pub first: i32,
+    /// The second, in a transaction.
+    pub second: i32,
+    /// The first again, meanwhile.
+    pub first_again: i32,
+}
+
+/// What two connections at once are to see.
+async fn see_backends(options: &PgConnectOptions) -> sqlx::Result<Backends> {
+    // Not prepared: an old pooler knows no prepared statements.
+    let pid = async |connection: &mut PgConnection| {
+        let row = sqlx::raw_sql(include_str!("../../sql/doctor/backend.sql"));
+        let row: PgRow = sqlx::Executor::fetch_one(connection, row).await?;
+        sqlx::Row::try_get::<i32, _>(&row, 0)
+    };
+    let mut one = PgConnection::connect_with(options).await?;
+    let mut other = PgConnection::connect_with(options).await?;
+    let first = pid(&mut one).await?;
+    sqlx::raw_sql("begin").execute(&mut other).await?;
+    let second = pid(&mut other).await?;
+    let first_again = pid(&mut one).await?;
+    sqlx::raw_sql("rollback").execute(&mut other).await?;
+    one.close().await?;
+    other.close().await?;
+    Ok(Backends {
+        first,
+        second,
+        first_again,
+    })
+}
+
+impl Store {
+    /// How this store connects.
+    #[must_use]
+    pub fn connect_options(&self) -> Arc<PgConnectOptions> {
+        self.pool.connect_options()
+    }
+
+    /// The server and its settings.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn look_at_server(&self) -> Result<Server, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/server.sql"));
+        self.run("doctor/server", query.fetch_one(&self.pool)).await
+    }
+
+    /// Whether there is a pooler between here and the server: two connections, one of them in a transaction.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer, or allows no two connections.
+    pub async fn look_for_pooler(&self) -> Result<Backends, StoreError> {
+        let options = self.connect_options();
+        self.run("doctor/backend", see_backends(&options)).await
+    }
+
+    /// What the user may do.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn look_at_rights(&self) -> Result<Rights, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/rights.sql"));
+        self.run("doctor/rights", query.fetch_one(&self.pool)).await
+    }
+
+    /// What keeps VACUUM from removing dead rows.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer, or the user may not see it; so of all that follow.
+    pub async fn look_at_holders(&self) -> Result<Vec<Holder>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/holders.sql"));
+        self.read_rows("doctor/holders", query).await
+    }
+
+    /// How the tables are vacuumed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_at_tables(&self) -> Result<Vec<TableCare>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/tables.sql"));
+        self.read_rows("doctor/tables", query).await
+    }
+
+    /// Triggers and indexes that do not work.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_for_broken_objects(&self) -> Result<Vec<BrokenObject>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/broken_objects.sql"));
+        self.read_rows("doctor/broken_objects", query).await
+    }
+
+    /// The partitions of this month and the next.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_at_partitions(&self) -> Result<Vec<MonthPartition>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/partitions.sql"));
+        self.read_rows("doctor/partitions", query).await
+    }
+
+    /// Leases that lapsed a minute ago or more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_at_lapsed_leases(&self) -> Result<LapsedLeases, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/lapsed_leases.sql"));
+        self.run("doctor/lapsed_leases", query.fetch_one(&self.pool))
+            .await
+    }
+
+    /// Messages of the last day that WeChat names and nobody here sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_at_foreign_events(&self) -> Result<Vec<ForeignEvents>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/foreign_events.sql"));
+        self.read_rows("doctor/foreign_events", query).await
+    }
+
+    /// The registered mini-programs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_at_apps(&self) -> Result<Vec<AppCare>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/apps.sql"));
+        self.read_rows("doctor/apps", query).await
+    }
+}
