@@ -916,7 +916,9 @@ mod tests {
     #[test]
     fn each_bad_setting_of_the_server_is_found() {
         assert_eq!(worst(&server(&sound_server())), Verdict::Ok);
-        let spoilt: [(fn(&mut Server), Verdict); 9] = [
+        /// What is changed, and what that is.
+        type Spoilt = (fn(&mut Server), Verdict);
+        let spoilt: [Spoilt; 9] = [
             (|server| server.is_standby = true, Verdict::Failure),
             (|server| server.version_number = 130_012, Verdict::Failure),
             (|server| server.fsync = false, Verdict::Failure),
