@@ -141,9 +141,9 @@ language sql stable set search_path from current as $$
                       where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id
                         and (h.msgid = e.msgid
                              -- Within the grace an earlier row of the pair may have been doubtful, too, and ended by its second message:
-                             -- then the event may tell of its first.
+                             -- then the event may tell of its first, which was sent before that end.
                              or h.in_doubt_since < p_since and h.finished_at <= p_since and e.occurred_at < p_since
-                                and e.occurred_at >= h.in_doubt_since - interval '5 seconds'))
+                                and e.occurred_at <= h.finished_at + interval '5 seconds'))
     order by e.occurred_at
 $$;
 

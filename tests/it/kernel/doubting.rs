@@ -156,6 +156,109 @@ async fn events_of_before_of_others_and_of_settled_rows_are_no_evidence() {
     assert_eq!(queue.lease("next").await.unwrap().ids, [id]);
 }
 
+/// Stores an event about user-1 and template-1, dated so many milliseconds after a row's doubt began.
+pub async fn event_of_the_doubt(queue: &Queue, id: i64, msgid: i64, millis: i64) {
+    let stored = queue
+        .force(&format!(
+            "insert into wechat_events (appid, event, openid, template_id, msgid, occurred_at)
+             select appid, 'subscribe_msg_sent_event', 'user-1', 'template-1', {msgid}, in_doubt_since + {millis} * interval '1 ms'
+             from pending_notifications where id = {id}"
+        ))
+        .await;
+    assert_eq!(stored, 1);
+}
+
+/// An earlier row of a pair: in doubt, sent again, and ended by its second message, 71; and a later one, in doubt too. The earlier
+/// ended so many seconds before the doubt of the later one began, a second after its own doubt had begun.
+pub async fn two_doubts(queue: &Queue, earlier: serde_json::Value, ended_before_secs: i64) -> i64 {
+    let first = doubtful(queue, earlier).await;
+    queue.make_due(first).await;
+    let resend = queue.lease_and_start("next").await;
+    let second_message = Outcome {
+        msgid: Some(71),
+        ..Outcome::sent(first)
+    };
+    queue.settle(&resend, &[second_message]).await;
+    let id = doubtful(queue, json!({})).await;
+    let dated = queue
+        .force(&format!(
+            "update notification_history h
+             set finished_at = p.in_doubt_since - {ended_before_secs} * interval '1 s',
+                 in_doubt_since = p.in_doubt_since - {ended_before_secs} * interval '1 s' - interval '1 s'
+             from pending_notifications p where h.id = {first} and p.id = {id}"
+        ))
+        .await;
+    assert_eq!(dated, 1);
+    id
+}
+
+/// WeChat's clock may be behind, so an event of shortly before a doubt may be its own; but here it tells of the earlier row's first
+/// message. Taken for evidence, it would end a row as sent that may never have been.
+#[tokio::test]
+async fn an_event_that_may_tell_of_an_earlier_doubtful_row_is_no_evidence() {
+    let queue = Queue::new().await;
+    let id = two_doubts(&queue, json!({}), 1).await;
+    event_of_the_doubt(&queue, id, 70, -1_500).await;
+    assert_eq!(queue.weigh().await, 0);
+    assert_eq!(queue.state(id).await, "pending: doubt");
+    queue.make_due(id).await;
+    assert_eq!(queue.lease("next").await.unwrap().ids, [id]);
+}
+
+/// The same when its event is dated after its end: WeChat's clock may be ahead as well.
+#[tokio::test]
+async fn an_event_dated_shortly_after_an_earlier_doubtful_row_ended_is_no_evidence() {
+    let queue = Queue::new().await;
+    let id = two_doubts(&queue, json!({}), 4).await;
+    event_of_the_doubt(&queue, id, 70, -500).await;
+    assert_eq!(queue.weigh().await, 0);
+}
+
+#[tokio::test]
+async fn an_event_of_after_the_doubt_began_counts_whatever_an_earlier_row_went_through() {
+    let queue = Queue::new().await;
+    let id = two_doubts(&queue, json!({}), 1).await;
+    event_of_the_doubt(&queue, id, 70, 0).await;
+    assert_eq!(queue.weigh().await, 1);
+    assert_eq!(queue.history(id).await.msgid, Some(70));
+}
+
+/// Events are dated in whole seconds: without the grace most would miss their own doubt.
+#[tokio::test]
+async fn an_event_within_the_grace_counts_if_an_earlier_doubtful_row_ended_long_before() {
+    let queue = Queue::new().await;
+    let id = two_doubts(&queue, json!({}), 60).await;
+    event_of_the_doubt(&queue, id, 70, -700).await;
+    assert_eq!(queue.weigh().await, 1);
+    assert_eq!(queue.history(id).await.msgid, Some(70));
+}
+
+#[tokio::test]
+async fn an_event_within_the_grace_counts_beside_doubtful_rows_of_other_pairs() {
+    for other in [
+        json!({"template_id": "template-2"}),
+        json!({"openid": "user-2"}),
+    ] {
+        let queue = Queue::new().await;
+        let id = two_doubts(&queue, other, 1).await;
+        event_of_the_doubt(&queue, id, 70, -1_500).await;
+        assert_eq!(queue.weigh().await, 1);
+        assert_eq!(queue.history(id).await.msgid, Some(70));
+    }
+}
+
+#[tokio::test]
+async fn an_event_within_the_grace_counts_beside_a_row_that_was_never_in_doubt() {
+    let queue = Queue::new().await;
+    let id = two_doubts(&queue, json!({}), 1).await;
+    queue
+        .force("update notification_history set in_doubt_since = null")
+        .await;
+    event_of_the_doubt(&queue, id, 70, -1_500).await;
+    assert_eq!(queue.weigh().await, 1);
+    assert_eq!(queue.history(id).await.msgid, Some(70));
+}
+
 #[tokio::test]
 async fn an_event_that_came_before_the_rescue_is_found_by_it() {
     let queue = Queue::new().await;

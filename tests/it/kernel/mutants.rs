@@ -5,6 +5,7 @@
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
+use super::doubting::{event_of_the_doubt, two_doubts};
 use super::{APP, Outcome, Queue, backend, lease, run, settle};
 
 /// A function of the kernel with a piece of its text replaced.
@@ -43,6 +44,11 @@ pub const FAILURE_CLEARS_DOUBT: Mutant = Mutant {
     function: "wxnotify_settle_unsent",
     find: "else p.in_doubt_since end",
     replace: "else null end",
+};
+pub const EARLIER_DOUBTS_FORGOTTEN: Mutant = Mutant {
+    function: "wxnotify_unowned_events",
+    find: "or h.in_doubt_since < p_since and",
+    replace: "or false and",
 };
 pub const BLIND_KEY_CLAIM: Mutant = Mutant {
     function: "wxnotify_lease_locked",
@@ -223,6 +229,20 @@ async fn closing_without_looking_for_stragglers_sends_again_without_a_doubt() {
     let (original, mutant) = original_and_mutant(&CLOSE_WITHOUT_LOOKING).await;
     assert!(!a_delivered_row_is_sent_again(&original).await);
     assert!(a_delivered_row_is_sent_again(&mutant).await);
+}
+
+/// Lets an event tell of an earlier doubtful row's first message; true: a later row ends as sent by it.
+async fn a_strangers_event_ends_a_doubt(queue: &Queue) -> bool {
+    let id = two_doubts(queue, json!({}), 1).await;
+    event_of_the_doubt(queue, id, 70, -1_500).await;
+    queue.weigh().await == 1
+}
+
+#[tokio::test]
+async fn with_earlier_doubts_forgotten_a_strangers_event_ends_a_doubt() {
+    let (original, mutant) = original_and_mutant(&EARLIER_DOUBTS_FORGOTTEN).await;
+    assert!(!a_strangers_event_ends_a_doubt(&original).await);
+    assert!(a_strangers_event_ends_a_doubt(&mutant).await);
 }
 
 /// Lets a delivered row be in doubt and then fail for certain; true: its late event no longer finds it.
