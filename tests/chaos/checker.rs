@@ -385,20 +385,23 @@ impl Case<'_> {
     /// The lease a call was made under: its worker's last that had been started by then.
     fn lease_of(&self, call: &Call) -> Option<&Held> {
         let prefix = format!("w{}#", worker_of(call)?);
-        self.held.iter().rfind(|held| {
-            held.worker.starts_with(&prefix)
-                && held
-                    .started_at
-                    .is_some_and(|at| at <= call.arrived_at + TOLERANCE)
-        })
+        let last_started_by = |moment: DateTime<Utc>| {
+            self.held.iter().rfind(|held| {
+                held.worker.starts_with(&prefix) && held.started_at.is_some_and(|at| at <= moment)
+            })
+        };
+        // A lease that was started after a call came cannot be the call's, if the clocks allow to tell.
+        last_started_by(call.arrived_at).or_else(|| last_started_by(call.arrived_at + TOLERANCE))
     }
 
-    /// Whether the very lease a call was made under is on record as doubtful.
-    fn is_doubted(&self, call: &Call) -> bool {
+    /// Whether the very lease a call was made under was on record as doubtful by then.
+    fn is_doubted(&self, call: &Call, by: DateTime<Utc>) -> bool {
         self.lease_of(call).is_some_and(|held| {
-            self.attempts
-                .iter()
-                .any(|a| a.result == "doubt" && a.lease_id == Some(held.lease_id))
+            self.attempts.iter().any(|a| {
+                a.result == "doubt"
+                    && a.lease_id == Some(held.lease_id)
+                    && a.finished_at <= by + TOLERANCE
+            })
         })
     }
 
@@ -475,7 +478,9 @@ impl Case<'_> {
         }
     }
 
-    /// After a message that reached the user nothing may follow without a doubt that was recorded in between.
+    /// After a message that reached the user nothing may follow without a doubt that was recorded in between. Of two messages
+    /// one may be a late send of a worker that was stopped: the doubt of its lease was recorded before it came. It counts if
+    /// it was recorded before the other one came, whichever of them was the first.
     fn compare_repeats(&self, verdict: &mut Verdict) {
         let accepted: Vec<&&Call> = self.accepted().collect();
         let doubts = || self.attempts.iter().filter(|a| a.result == "doubt");
@@ -484,7 +489,8 @@ impl Case<'_> {
                 doubts().any(|doubt| {
                     doubt.finished_at >= pair[0].arrived_at - TOLERANCE
                         && doubt.finished_at <= pair[1].arrived_at + TOLERANCE
-                }) || self.is_doubted(pair[1])
+                }) || self.is_doubted(pair[0], pair[1].arrived_at)
+                    || self.is_doubted(pair[1], pair[0].arrived_at)
             } else {
                 doubts().count() > n
             };
@@ -593,7 +599,7 @@ impl Case<'_> {
                     .ended_at
                     .is_some_and(|ended| ended + TOLERANCE < call.arrived_at) =>
             {
-                if self.is_doubted(call) {
+                if self.is_doubted(call, call.arrived_at) {
                     verdict.late += 1;
                     return;
                 }
@@ -695,5 +701,240 @@ fn compare_books(history: &History, verdict: &mut Verdict) {
                 ),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APPID: &str = "wx1111222233334444";
+
+    /// So many milliseconds after the tests' beginning.
+    fn at(millis: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::milliseconds(millis)
+    }
+
+    /// A message to the row's user that worker `worker` sent and WeChat accepted.
+    fn message(worker: u32, millis: i64, msgid: i64) -> Call {
+        serde_json::from_value(serde_json::json!({
+            "sequence": msgid,
+            "path": "/cgi-bin/message/subscribe/send",
+            "appid": APPID,
+            "openid": "oUser",
+            "template_id": "t-one",
+            "host": format!("127.0.1.{worker}:80"),
+            "arrived_at": at(millis),
+            "answered_at": null,
+            "errcode": 0,
+            "fault": null,
+            "msgid": msgid,
+            "accepted": true,
+            "credit_taken": false,
+            "reply_delivered": true,
+            "concurrent": false,
+            "data": {"thing1": {"value": "n1"}},
+        }))
+        .unwrap()
+    }
+
+    /// A lease of the row: the worker's, started at once, ended some time later.
+    fn lease(lease_id: i64, worker: u32, started: i64, ended: i64) -> [Entry; 2] {
+        let entry = |millis, has_ended| Entry {
+            // In the order of time.
+            seq: millis,
+            at: at(millis),
+            ended: has_ended,
+            appid: APPID.to_owned(),
+            lease_id,
+            worker: format!("w{worker}#1"),
+            ids: vec![1],
+            leased_at: at(started),
+            started_at: Some(at(started)),
+        };
+        [entry(started, false), entry(ended, true)]
+    }
+
+    fn doubt(lease_id: i64, millis: i64) -> Attempt {
+        Attempt {
+            notification_id: 1,
+            result: "doubt".to_owned(),
+            lease_id: Some(lease_id),
+            finished_at: at(millis),
+            reason: None,
+        }
+    }
+
+    /// One row that ended as sent by the message `msgid`.
+    fn history(
+        leases: impl IntoIterator<Item = [Entry; 2]>,
+        attempts: Vec<Attempt>,
+        calls: Vec<Call>,
+    ) -> History {
+        let mut leases: Vec<Entry> = leases.into_iter().flatten().collect();
+        leases.sort_by_key(|entry| entry.seq);
+        let row = Row {
+            id: 1,
+            nonce: Some("n1".to_owned()),
+            appid: APPID.to_owned(),
+            openid: Some("oUser".to_owned()),
+            template_id: Some("t-one".to_owned()),
+            status: "sent".to_owned(),
+            settled_by: Some("reply".to_owned()),
+            on_doubt: "retry".to_owned(),
+            attempts: 5,
+            in_doubt_since: None,
+            expire_at: None,
+            finished_at: Some(at(60_000)),
+            msgid: calls.last().and_then(|call| call.msgid),
+            duplicate_of: None,
+            dedup_key: None,
+        };
+        let told = Told {
+            cancelled: Some(false),
+        };
+        History {
+            rules: Rules {
+                one_clock: true,
+                doubts: true,
+                doubt_window: Duration::from_secs(1),
+            },
+            told: HashMap::from([("n1".to_owned(), told)]),
+            rows: vec![row],
+            attempts,
+            leases,
+            calls,
+            pairs: Vec::new(),
+        }
+    }
+
+    fn kinds(verdict: &Verdict) -> Vec<Kind> {
+        let found = verdict.violations.iter().map(|violation| violation.kind);
+        found.collect()
+    }
+
+    #[test]
+    fn a_resend_after_a_recorded_doubt_is_counted_and_no_violation() {
+        let verdict = compare(&history(
+            [lease(1, 1, 0, 6_200), lease(2, 2, 7_300, 7_500)],
+            vec![doubt(1, 6_200)],
+            vec![message(1, 10, 71), message(2, 7_310, 72)],
+        ));
+        assert_eq!(kinds(&verdict), []);
+        assert_eq!((verdict.twice_recorded, verdict.late), (1, 0));
+    }
+
+    #[test]
+    fn a_resend_without_a_doubt_is_reported() {
+        let verdict = compare(&history(
+            [lease(1, 1, 0, 200), lease(2, 2, 7_300, 7_500)],
+            Vec::new(),
+            vec![message(1, 10, 71), message(2, 7_310, 72)],
+        ));
+        assert_eq!(kinds(&verdict), [Kind::SentTwiceUnrecorded]);
+    }
+
+    /// The worker was stopped before its request left, and went on when its lease was in doubt and nobody had sent again.
+    #[test]
+    fn a_late_send_before_the_resend_is_recorded_by_the_doubt_of_its_lease() {
+        let verdict = compare(&history(
+            [lease(1, 1, 0, 6_200), lease(2, 2, 7_900, 8_100)],
+            vec![doubt(1, 6_200)],
+            vec![message(1, 7_300, 71), message(2, 7_910, 72)],
+        ));
+        assert_eq!(kinds(&verdict), []);
+        assert_eq!((verdict.twice_recorded, verdict.late), (1, 1));
+    }
+
+    #[test]
+    fn a_late_send_behind_the_resend_is_recorded_by_the_doubt_of_its_lease() {
+        let verdict = compare(&history(
+            [lease(1, 1, 0, 6_200), lease(2, 2, 7_900, 8_100)],
+            vec![doubt(1, 6_200)],
+            vec![message(2, 7_910, 71), message(1, 9_000, 72)],
+        ));
+        assert_eq!(kinds(&verdict), []);
+        assert_eq!((verdict.twice_recorded, verdict.late), (1, 1));
+    }
+
+    /// The doubt explains the late send and the message after it; it does not explain a third.
+    #[test]
+    fn one_late_send_excuses_no_third_message() {
+        let verdict = compare(&history(
+            [
+                lease(1, 1, 0, 6_200),
+                lease(2, 2, 7_900, 8_100),
+                lease(3, 3, 9_000, 9_200),
+            ],
+            vec![doubt(1, 6_200)],
+            vec![
+                message(1, 7_300, 71),
+                message(2, 7_910, 72),
+                message(3, 9_010, 73),
+            ],
+        ));
+        assert_eq!(kinds(&verdict), [Kind::SentTwiceUnrecorded]);
+    }
+
+    /// The first worker's lease was settled; that an older lease of its was in doubt is no record of this send.
+    #[test]
+    fn the_doubt_of_another_lease_of_the_same_worker_excuses_nothing() {
+        let verdict = compare(&history(
+            [
+                lease(1, 1, 0, 6_200),
+                lease(2, 1, 7_300, 7_500),
+                lease(3, 2, 9_000, 9_200),
+            ],
+            vec![doubt(1, 6_200)],
+            vec![message(1, 7_310, 71), message(2, 9_010, 72)],
+        ));
+        assert_eq!(kinds(&verdict), [Kind::SentTwiceUnrecorded]);
+    }
+
+    /// What became doubtful after both were sent was no reason to send again.
+    #[test]
+    fn a_doubt_that_came_after_the_second_message_excuses_nothing() {
+        for doubted in [1, 2] {
+            let verdict = compare(&history(
+                [lease(1, 1, 0, 200), lease(2, 2, 7_300, 9_000)],
+                vec![doubt(doubted, 9_000)],
+                vec![message(1, 10, 71), message(2, 7_310, 72)],
+            ));
+            assert_eq!(kinds(&verdict), [Kind::SentTwiceUnrecorded]);
+        }
+    }
+
+    #[test]
+    fn a_late_send_whose_lease_was_never_in_doubt_is_a_fenced_workers() {
+        let verdict = compare(&history(
+            [lease(1, 1, 0, 200)],
+            Vec::new(),
+            vec![message(1, 7_300, 71)],
+        ));
+        assert_eq!(kinds(&verdict), [Kind::SentByAFencedWorker]);
+        assert_eq!(verdict.late, 0);
+    }
+
+    /// A worker that goes on may lease the row again while its late send arrives.
+    #[test]
+    fn a_late_send_is_not_taken_for_the_send_of_the_lease_that_follows() {
+        let verdict = compare(&history(
+            [lease(1, 1, 0, 6_200), lease(2, 1, 7_400, 7_600)],
+            vec![doubt(1, 6_200)],
+            vec![message(1, 7_350, 71), message(1, 7_410, 72)],
+        ));
+        assert_eq!(kinds(&verdict), []);
+        assert_eq!((verdict.twice_recorded, verdict.late), (1, 1));
+    }
+
+    #[test]
+    fn twice_on_hold_is_reported_though_a_doubt_was_recorded() {
+        let mut history = history(
+            [lease(1, 1, 0, 6_200), lease(2, 2, 7_300, 7_500)],
+            vec![doubt(1, 6_200)],
+            vec![message(1, 10, 71), message(2, 7_310, 72)],
+        );
+        history.rows[0].on_doubt = "hold".to_owned();
+        assert_eq!(kinds(&compare(&history)), [Kind::SentTwiceOnHold]);
     }
 }
