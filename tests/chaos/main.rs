@@ -21,6 +21,7 @@ mod failover;
 mod mutants;
 mod processes;
 mod proxy;
+mod rows;
 mod run;
 mod soak;
 mod stage;

@@ -10,9 +10,10 @@ use nix::sys::signal::Signal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use wxnotify::simulate::{Action, Rule};
 
-use crate::checker::{Kind, Told};
+use crate::checker::Kind;
+use crate::rows::{Rows, tell, until_ended};
 use crate::run::{Outcome, plan, run, run_on};
-use crate::stage::{ENDLESS, Plan, Stage, until};
+use crate::stage::{Plan, Stage, until};
 
 /// Pieces of a function's text and what stands in their place.
 type Edits = &'static [(&'static str, &'static str)];
@@ -85,63 +86,6 @@ async fn is_caught(
     panic!("mutant {name} went unnoticed; found only: {found}");
 }
 
-/// What a producer inserts in one statement: a row for each user, of one lane, due in so many seconds.
-struct Insert<'a> {
-    /// The start of the users' names; their rows' nonces begin with it as well.
-    users: &'a str,
-    count: i32,
-    lane: i16,
-    due_in: f64,
-}
-
-/// Inserts rows and returns their nonces. What they were told is up to the caller, who may not commit.
-async fn insert(connection: &mut PgConnection, insert: Insert<'_>) -> Vec<String> {
-    sqlx::query_scalar(
-        "insert into pending_notifications (business_ref, data, appid, openid, template_id, lane, send_at, attempts_max)
-         select nonce, jsonb_build_object('thing1', nonce), $1, 'o' || $2 || n, 't-one', $4, clock_timestamp() + make_interval(secs => $5), 100
-         from generate_series(1, $3) n cross join lateral (select $2 || n || '-' || nextval('chaos_nonces')) u (nonce)
-         returning business_ref",
-    )
-    .bind(ENDLESS)
-    .bind(insert.users)
-    .bind(insert.count)
-    .bind(insert.lane)
-    .bind(insert.due_in)
-    .fetch_all(connection)
-    .await
-    .unwrap()
-}
-
-async fn prepare_nonces(stage: &Stage) {
-    stage
-        .sql("create sequence if not exists chaos_nonces")
-        .await;
-}
-
-/// What became of these rows' cancels, as their producer knows it.
-fn tell(stage: &Stage, nonces: impl IntoIterator<Item = String>, cancelled: bool) {
-    let told = Told {
-        cancelled: Some(cancelled),
-    };
-    let mut all = stage.load.told.lock().unwrap();
-    all.extend(nonces.into_iter().map(|nonce| (nonce, told.clone())));
-}
-
-/// Waits until none of these rows is pending any more.
-async fn until_ended(connection: &mut PgConnection, nonces: &[String]) {
-    until("these rows have ended", async || {
-        let left: bool = sqlx::query_scalar(
-            "select exists (select from pending_notifications where business_ref = any ($1))",
-        )
-        .bind(nonces)
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
-        (!left).then_some(())
-    })
-    .await;
-}
-
 /// Waits until none of these leases is left.
 async fn until_gone(connection: &mut PgConnection, leases: &[i64]) {
     until("these leases are gone", async || {
@@ -159,15 +103,9 @@ async fn until_gone(connection: &mut PgConnection, leases: &[i64]) {
 
 /// A producer's cancel of rows that become due, committed only when rows due after them were sent.
 async fn cancel_slowly(stage: &mut Stage) -> Duration {
-    prepare_nonces(stage).await;
     let (mut producer, mut other) = (stage.connect().await, stage.connect().await);
-    let rows = |users, count| Insert {
-        users,
-        count,
-        lane: 0,
-        due_in: 2.0,
-    };
-    let cancelled = insert(&mut producer, rows("Cancel", 10)).await;
+    let soon = |users, count| Rows::of(users, count).lane(0).due_in_secs(2.0);
+    let cancelled = soon("Cancel", 10).insert(&mut producer).await;
     let mut transaction = producer.begin().await.unwrap();
     let deleted: Vec<String> = sqlx::query_scalar(
         "delete from pending_notifications where business_ref = any ($1) returning business_ref",
@@ -176,7 +114,7 @@ async fn cancel_slowly(stage: &mut Stage) -> Duration {
     .fetch_all(&mut *transaction)
     .await
     .unwrap();
-    let behind = insert(&mut other, rows("Behind", 20)).await;
+    let behind = soon("Behind", 20).insert(&mut other).await;
     until_ended(&mut other, &behind).await;
     transaction.commit().await.unwrap();
     tell(stage, behind, false);
@@ -210,18 +148,12 @@ const PAUSE_IN_LANE_1: (&str, &str) = (
 
 /// Some users have many rows in two lanes, so that each pick of a lane finds users who have rows in the other.
 async fn share_users_between_lanes(stage: &mut Stage) -> Duration {
-    prepare_nonces(stage).await;
     let mut producer = stage.connect().await;
     let mut nonces = Vec::new();
     let mut transaction = producer.begin().await.unwrap();
     for lane in [0, 0, 1, 0, 0, 1, 0, 0, 1] {
-        let rows = Insert {
-            users: "Shared",
-            count: 24,
-            lane,
-            due_in: 0.0,
-        };
-        nonces.extend(insert(&mut transaction, rows).await);
+        let rows = Rows::of("Shared", 24).lane(lane);
+        nonces.extend(rows.insert(&mut transaction).await);
     }
     transaction.commit().await.unwrap();
     tell(stage, nonces.clone(), false);
@@ -302,7 +234,6 @@ where l.started_at is not null and (select count(distinct p.last_lease is not di
 
 /// Kills a worker that has settled a part of a lease, some of its rows to be sent again much later, and waits for the rescue.
 async fn kill_half_way_through_a_lease(stage: &mut Stage) -> Duration {
-    prepare_nonces(stage).await;
     for user in (1..=16).step_by(2) {
         let busy = Rule::send(Action::errcode(-1)).openid(format!("oHalf{user}"));
         stage.wechat.script(busy);
@@ -313,13 +244,8 @@ async fn kill_half_way_through_a_lease(stage: &mut Stage) -> Duration {
     }
     let mut connection = stage.connect().await;
     let lease = loop {
-        let rows = Insert {
-            users: "Half",
-            count: 16,
-            lane: 0,
-            due_in: 0.0,
-        };
-        let inserted = insert(&mut connection, rows).await;
+        let rows = Rows::of("Half", 16).lane(0);
+        let inserted = rows.insert(&mut connection).await;
         tell(stage, inserted, false);
         let (lease, worker): (i64, i32) = until("a lease is half settled", async || {
             sqlx::query_as(HALF_SETTLED)
@@ -365,17 +291,10 @@ async fn with_a_rescue_without_last_lease() {
 
 /// A producer's transaction, open still, whose rows have been due for more than a second, while rows inserted after them were sent.
 async fn begin_early(stage: &mut Stage) -> (PgConnection, Vec<String>) {
-    prepare_nonces(stage).await;
     let (mut producer, mut other) = (stage.connect().await, stage.connect().await);
-    let rows = |users, count| Insert {
-        users,
-        count,
-        lane: 1,
-        due_in: 0.0,
-    };
     sqlx::query("begin").execute(&mut producer).await.unwrap();
-    let late = insert(&mut producer, rows("Late", 10)).await;
-    let behind = insert(&mut other, rows("Behind", 20)).await;
+    let late = Rows::of("Late", 10).insert(&mut producer).await;
+    let behind = Rows::of("Behind", 20).insert(&mut other).await;
     tell(stage, behind.clone(), false);
     until("the rows are overdue", async || {
         let overdue: bool = sqlx::query_scalar(
@@ -453,19 +372,12 @@ async fn with_settles_that_are_forgotten() {
 
 /// Replies are lost after the messages were accepted.
 async fn lose_some_replies(stage: &mut Stage) -> Duration {
-    prepare_nonces(stage).await;
     for user in 1..=4 {
         let lost = Rule::send(Action::reset_after_credit()).openid(format!("oLost{user}"));
         stage.wechat.script(lost.once());
     }
     let mut producer = stage.connect().await;
-    let rows = Insert {
-        users: "Lost",
-        count: 4,
-        lane: 0,
-        due_in: 0.0,
-    };
-    let lost = insert(&mut producer, rows).await;
+    let lost = Rows::of("Lost", 4).lane(0).insert(&mut producer).await;
     tell(stage, lost.clone(), false);
     until_ended(&mut producer, &lost).await;
     Duration::ZERO

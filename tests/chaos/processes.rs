@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use rand::RngExt;
 
+use crate::rows::{Rows, tell};
 use crate::run::{Outcome, pass, plan, run};
 use crate::stage::{LEASE, Stage, until};
 
@@ -185,27 +186,39 @@ async fn kill_at_every_step() {
 /// A row that kills every worker that sends it: its neighbours may be in doubt once, never twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poison_row() {
-    let plan = plan().set("FAILPOINT", "to:oPoison");
-    let mut harmed_twice = 0;
+    let plan = plan().set("FAILPOINT", "to:oPoison1");
+    let (mut killed, mut harmed_twice) = (0, 0);
     let outcome = run(plan, 1, async |stage: &mut Stage| {
-        stage.insert_one("oPoison", 3).await;
+        let mut producer = stage.connect().await;
+        let poison = Rows::of("Poison", 1).attempts_max(3);
+        let poison = poison.insert(&mut producer).await;
+        tell(stage, poison, false);
         let fed_at = Instant::now();
         until("the poison is out of the way", async || {
             stage.revive();
-            let left = "select count(*) from pending_notifications where openid = 'oPoison'";
+            let left = "select count(*) from pending_notifications where openid = 'oPoison1'";
             (stage.count(left).await == 0).then_some(())
         })
         .await;
-        harmed_twice = stage
-            .count(
-                "select count(*) from (
-                    select from notification_attempts join notifications n on n.id = notification_id
-                    where result = 'doubt' and n.openid <> 'oPoison' group by n.id having count(*) > 1) x",
+        let rescued = |who: &str| {
+            format!(
+                "select n.id from notification_attempts a join notifications n on n.id = a.notification_id
+                 where a.result = 'doubt' and a.reason like 'the worker vanished%' and n.openid {who} 'oPoison1'"
             )
+        };
+        killed += stage
+            .count(&format!("select count(*) from ({}) x", rescued("=")))
+            .await;
+        harmed_twice = stage
+            .count(&format!(
+                "select count(*) from ({} group by n.id having count(*) > 1) x",
+                rescued("<>")
+            ))
             .await;
         fed_at.elapsed()
     })
     .await;
+    assert!(killed >= 3, "it killed {killed} times");
     assert_eq!(harmed_twice, 0, "neighbours were in doubt twice");
     outcome.report("poison_row");
 }

@@ -808,19 +808,6 @@ impl Stage {
         }
     }
 
-    /// Inserts a row for a user of the caller's choice; it is known to the producer as any other.
-    pub async fn insert_one(&mut self, openid: &str, attempts_max: i16) {
-        let mut row = self.load.make(Mix::Plain, &mut self.dice);
-        (row.appid, row.openid) = (ENDLESS, openid.to_owned());
-        let nonce = row.nonce.clone();
-        let mut session = self.session(self.url());
-        self.load.insert(&mut session, vec![row]).await;
-        self.sql(&format!(
-            "update pending_notifications set attempts_max = {attempts_max} where business_ref = '{nonce}'"
-        ))
-        .await;
-    }
-
     /// The logs are kept for whoever looks into a failure.
     pub fn finish(&mut self) {
         self.finished = true;
