@@ -30,8 +30,8 @@ REPORT ?= chaos.md
 
 # One scenario at a time: each brings a server and several workers of its own. Without SCENARIOS all of them.
 chaos: postgres-server
-	@printf '%s\n' '| scenario | sends | accepted | faults | doubts | lost | twice, recorded | twice, unrecorded | recovery | throughput kept | violations |' \
-	    '|---|---|---|---|---|---|---|---|---|---|---|' >"$(REPORT)"
+	@printf '%s\n' '| scenario | sends | accepted | faults | doubts | lost | twice, recorded | twice, unrecorded | twice on hold | recovery | throughput kept | violations |' \
+	    '|---|---|---|---|---|---|---|---|---|---|---|---|' >"$(REPORT)"
 	WXNOTIFY_CHAOS_SENDS=$(SENDS) WXNOTIFY_CHAOS_SEED=$(SEED) WXNOTIFY_CHAOS_REPORT="$(abspath $(REPORT))" \
 	    $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 --include-ignored --skip soak $(SCENARIOS)
 	@cat "$(REPORT)"

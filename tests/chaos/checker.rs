@@ -169,6 +169,8 @@ pub struct Verdict {
     pub sends: usize,
     pub accepted: usize,
     pub doubts: usize,
+    /// Rows with `on_doubt = 'hold'` that were in doubt.
+    pub doubts_on_hold: usize,
     /// Messages beyond the first of a row, each with a recorded doubt before it.
     pub twice_recorded: usize,
     /// Sends of a worker that was stopped between its last look at the lease and the request, each with its lease in doubt.
@@ -516,6 +518,8 @@ impl Case<'_> {
 
     fn compare_doubts(&self, verdict: &mut Verdict) {
         let doubts = || self.attempts.iter().filter(|a| a.result == "doubt");
+        let is_held = self.row.on_doubt == "hold" && doubts().next().is_some();
+        verdict.doubts_on_hold += usize::from(is_held);
         if !self.rules.doubts && doubts().any(|doubt| !doubt.timed_out()) {
             let what = format!("{}: nothing was lost here", self.name());
             verdict.add(Kind::ADoubtThatWasNone, what);
@@ -935,6 +939,8 @@ mod tests {
             vec![message(1, 10, 71), message(2, 7_310, 72)],
         );
         history.rows[0].on_doubt = "hold".to_owned();
-        assert_eq!(kinds(&compare(&history)), [Kind::SentTwiceOnHold]);
+        let verdict = compare(&history);
+        assert_eq!(kinds(&verdict), [Kind::SentTwiceOnHold]);
+        assert_eq!((verdict.doubts_on_hold, verdict.twice_recorded), (1, 0));
     }
 }

@@ -105,14 +105,16 @@ impl Outcome {
     pub fn write(&self, name: &str) {
         let verdict = &self.verdict;
         let lost = verdict.count(&[Kind::Lost, Kind::NeverEnded]);
-        let unrecorded = verdict.count(&[Kind::SentTwiceUnrecorded, Kind::SentTwiceOnHold]);
+        let unrecorded = verdict.count(&[Kind::SentTwiceUnrecorded]);
+        let on_hold = verdict.count(&[Kind::SentTwiceOnHold]);
         let line = format!(
-            "| `{name}` | {} | {} | {} | {} | {lost} | {} | {unrecorded} | {:.1} s | {:.0} % | {} |",
+            "| `{name}` | {} | {} | {} | {} | {lost} | {} | {unrecorded} | {on_hold} of {} | {:.1} s | {:.0} % | {} |",
             verdict.sends,
             verdict.accepted,
             self.faults,
             verdict.doubts,
             verdict.twice_recorded,
+            verdict.doubts_on_hold,
             self.recovery.as_secs_f64(),
             self.kept * 100.0,
             if verdict.violations.is_empty() && verdict.late > 0 {
