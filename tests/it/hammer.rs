@@ -786,7 +786,11 @@ async fn run_dry(stage: &Arc<Stage>, dice: StdRng) {
         )
         .await;
         queue
-            .force("update pending_notifications set due = least(clock_timestamp() - interval '1 ms', expire_at) where due < 'infinity'")
+            .force("update pending_notifications set due = least(clock_timestamp() - interval '1 ms', expire_at) where due < 'infinity' and not held")
+            .await;
+        // A held credit waits for nothing but its end: due before that, it would be sent.
+        queue
+            .force("update pending_notifications set due = now() - interval '1 ms', expire_at = now() - interval '1 ms' where held and expire_at > now()")
             .await;
         for lane in 0..6 {
             let appid = APPS[lane % 2];
