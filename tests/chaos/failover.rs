@@ -24,7 +24,7 @@ struct Standby {
 }
 
 /// The user that owns the servers' files, when we are root.
-fn server_user() -> Option<User> {
+pub fn server_user() -> Option<User> {
     geteuid()
         .is_root()
         .then(|| {
@@ -170,32 +170,33 @@ async fn failover_to_an_asynchronous_standby() {
     outcome.write("failover_to_an_asynchronous_standby");
 }
 
+/// A program of the machine.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .chain(["/usr/bin".into(), "/usr/sbin".into()])
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+}
+
 /// HAProxy in front of both servers, as in production.
-struct HaProxy {
+pub struct HaProxy {
     process: Child,
     port: u16,
     _configuration: tempfile::NamedTempFile,
 }
 
 impl HaProxy {
-    fn program() -> Option<PathBuf> {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path)
-            .chain(["/usr/sbin".into()])
-            .map(|folder| folder.join("haproxy"))
-            .find(|program| program.is_file())
-    }
-
-    fn start(program: &PathBuf, primary: u16, standby: u16) -> Self {
+    /// In front of `servers`, lines of its own language with the way they are checked.
+    pub fn start(program: &PathBuf, servers: &str) -> Self {
         let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
         let configuration = tempfile::NamedTempFile::new().unwrap();
         let text = format!(
             "defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1h\n  timeout server 1h\n  retries 0\n\
-             listen postgres\n  bind 127.0.0.1:{port}\n  option tcp-check\n  \
-             default-server check inter 300ms fall 2 rise 1 on-marked-down shutdown-sessions\n  \
-             server primary 127.0.0.1:{primary}\n  server standby 127.0.0.1:{standby} backup\n"
+             listen postgres\n  bind 127.0.0.1:{port}\n  \
+             default-server check inter 300ms fall 2 rise 1 on-marked-down shutdown-sessions\n{servers}"
         );
         std::fs::write(configuration.path(), text).unwrap();
         let process = Command::new(program)
@@ -213,6 +214,14 @@ impl HaProxy {
             _configuration: configuration,
         }
     }
+
+    /// The one address that everybody uses.
+    pub fn url(&self) -> String {
+        format!(
+            "postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable",
+            self.port
+        )
+    }
 }
 
 impl Drop for HaProxy {
@@ -225,18 +234,19 @@ impl Drop for HaProxy {
 /// Until the standby is promoted HAProxy leads workers to a server that only reads: they must bear that too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failover_behind_haproxy() {
-    let Some(program) = HaProxy::program() else {
+    let Some(haproxy) = program("haproxy") else {
         println!("SKIPPED failover_behind_haproxy: no haproxy (Debian: apt-get install haproxy)");
         return;
     };
     let mut stage = Stage::new(plan().rows(900)).await;
     let standby = Standby::follow(&stage, true).await;
-    let haproxy = HaProxy::start(&program, stage.postgres.port(), standby.server.port());
-    let url = format!(
-        "postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable",
-        haproxy.port
+    let servers = format!(
+        "  option tcp-check\n  server primary 127.0.0.1:{}\n  server standby 127.0.0.1:{} backup\n",
+        stage.postgres.port(),
+        standby.server.port()
     );
-    stage.plan.settings.push(("DATABASE_URL", url));
+    let haproxy = HaProxy::start(&haproxy, &servers);
+    stage.plan.settings.push(("DATABASE_URL", haproxy.url()));
     let mut standby = Some(standby);
     let mut folder = None;
     let outcome = run_on(stage, 1, async |stage: &mut Stage| {

@@ -19,6 +19,7 @@ mod clocks;
 mod database;
 mod failover;
 mod mutants;
+mod patroni;
 mod processes;
 mod proxy;
 mod rows;

@@ -559,8 +559,20 @@ impl Stage {
     }
 
     /// From now on producers, workers and everybody else use the server at `url`, which is empty.
-    #[expect(dead_code)]
     pub async fn move_to(&mut self, url: String) {
+        // A proxy that takes turns may not have found out yet which of its servers only reads.
+        until("the other server takes writes", async || {
+            for _ in 0..4 {
+                let mut connection = PgConnection::connect(&url).await.ok()?;
+                let only_reads = sqlx::query_scalar("select pg_is_in_recovery()");
+                let only_reads: bool = only_reads.fetch_one(&mut connection).await.ok()?;
+                if only_reads {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
         prepare(&url).await;
         self.plan.settings.push(("DATABASE_URL", url.clone()));
         self.elsewhere = Some(url);
