@@ -4,7 +4,7 @@
 //! that its CPU time and memory are its own. Those written in Rust are this very program, started with `contend`.
 
 mod awa;
-mod courier;
+pub mod courier;
 mod graphile;
 mod http;
 mod kernel;

@@ -59,6 +59,7 @@ impl Stage {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
             data_dir: None,
+            environment: Vec::new(),
         })
         .await?;
         let admin = PgPoolOptions::new()

@@ -26,7 +26,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_DUTY: u32 = 50;
 /// The most rows of one lease.
 const LEASE_ROWS_MAX: usize = 512;
-/// A batch should last about this long at the speed of the last second.
+/// A batch should last about this long at the speed that all live workers have together: each lease costs them the same lock
+/// and a commit, so more of them must not mean more and smaller leases.
 const BATCH_LASTS: Duration = Duration::from_millis(50);
 /// After the last find a busy worker polls its lanes for this long before it goes to sleep.
 const STAY_AWAKE: Duration = Duration::from_millis(60);
@@ -292,7 +293,8 @@ impl Leaser {
 
     /// The rows a statement should lease: as many as last [`BATCH_LASTS`].
     fn rows_wanted(&self) -> usize {
-        let lasting = (self.speed.per_second * BATCH_LASTS.as_secs_f64()) as usize;
+        let workers = self.worker.workers_alive.load(Ordering::Relaxed).max(1) as f64;
+        let lasting = (self.speed.per_second * workers * BATCH_LASTS.as_secs_f64()) as usize;
         lasting.max(self.concurrency()).min(LEASE_ROWS_MAX)
     }
 

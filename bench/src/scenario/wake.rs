@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use sqlx::postgres::PgListener;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::RunArgs;
 use crate::contender::Contender;
+use crate::contender::courier::Courier;
 use crate::machine;
 use crate::message;
 use crate::report::{self, Table, percentile};
@@ -35,6 +37,14 @@ pub async fn run(stage: &Stage, args: &RunArgs) -> anyhow::Result<()> {
         "idle database, ms CPU a second",
     ]);
     let mut others = Vec::new();
+    let floor = measure_floor(stage, args.wakes).await?;
+    table.row([
+        "two commits, a NOTIFY, a request".to_owned(),
+        format!("{:.1}", percentile(floor.iter().copied(), 0.5)),
+        format!("{:.1}", percentile(floor.iter().copied(), 0.99)),
+        "–".to_owned(),
+        "–".to_owned(),
+    ]);
     for contender in [
         Contender::Wxnotify { concurrency: 64 },
         Contender::GraphileRust,
@@ -86,7 +96,7 @@ async fn measure(stage: &Stage, contender: Contender, wakes: u32) -> anyhow::Res
     let mut child = command.kill_on_drop(true).spawn()?;
     let pid = child.id().context("it ended at once")?;
     for number in 1..=WARM_UP {
-        wake(contender, &database.pool, &fake, number).await?;
+        wake(insert_sql(contender, number), &database.pool, &fake, number).await?;
     }
     let (idle, began) = (Idle::read(stage, pid), Instant::now());
     tokio::time::sleep(IDLE).await;
@@ -95,7 +105,8 @@ async fn measure(stage: &Stage, contender: Contender, wakes: u32) -> anyhow::Res
     for number in 1..=u64::from(wakes) {
         // Not in step with anybody's poll.
         tokio::time::sleep(IDLE_BETWEEN + Duration::from_millis(number * 37 % 101)).await;
-        let took = wake(contender, &database.pool, &fake, WARM_UP + number).await?;
+        let number = WARM_UP + number;
+        let took = wake(insert_sql(contender, number), &database.pool, &fake, number).await?;
         milliseconds.push(took.as_secs_f64() * 1e3);
     }
     child.kill().await?;
@@ -108,14 +119,55 @@ async fn measure(stage: &Stage, contender: Contender, wakes: u32) -> anyhow::Res
     })
 }
 
+/// The least that a queue which records a start before it sends can do: a producer's INSERT with a NOTIFY, and on its arrival
+/// one durable row and one request. No queue, tables without indexes.
+async fn measure_floor(stage: &Stage, wakes: u32) -> anyhow::Result<Vec<f64>> {
+    let database = stage.database().await?;
+    sqlx::raw_sql("create table queued (row text); create table started (at timestamptz)")
+        .execute(&database.pool)
+        .await?;
+    let fake = FakeProcess::start(Duration::ZERO).await?;
+    let mut listener = PgListener::connect(&database.url).await?;
+    listener.listen("bell").await?;
+    let courier = Courier::new(&fake.base_url, 1).await?;
+    let pool = database.pool.clone();
+    let worker = tokio::spawn(async move {
+        for number in 1.. {
+            listener.recv().await?;
+            sqlx::query("insert into started values (now())")
+                .execute(&pool)
+                .await?;
+            courier
+                .send(serde_json::to_vec(&message::body(number))?)
+                .await?;
+        }
+        anyhow::Ok(())
+    });
+    let mut milliseconds = Vec::new();
+    for number in 1..=WARM_UP + u64::from(wakes) {
+        tokio::time::sleep(IDLE_BETWEEN + Duration::from_millis(number * 37 % 101)).await;
+        let statement = format!(
+            "with queue as (insert into queued select {} from (values ({number})) v (n) returning 1) \
+             select pg_notify('bell', '') from queue",
+            message::body_in_sql()
+        );
+        let took = wake(statement, &database.pool, &fake, number).await?;
+        if number > WARM_UP {
+            milliseconds.push(took.as_secs_f64() * 1e3);
+        }
+    }
+    worker.abort();
+    stage.drop_database(database).await?;
+    Ok(milliseconds)
+}
+
 /// Inserts row `number` and waits for its request. From before the INSERT until the arrival is known here.
 async fn wake(
-    contender: Contender,
+    statement: String,
     pool: &PgPool,
     fake: &FakeProcess,
     number: u64,
 ) -> anyhow::Result<Duration> {
-    let statement = insert_sql(contender, number);
     let arrival = fake.wait_for(number, Duration::from_secs(30));
     let insert = async {
         // The waiting request is on its way first.
