@@ -584,6 +584,11 @@ impl Case<'_> {
             .expire_at
             .is_some_and(|expire_at| call.arrived_at > expire_at + ON_ITS_WAY)
         {
+            // A worker that is stopped between its last look and the request sends late; its lease is in doubt by then.
+            if self.is_doubted(call, call.arrived_at) {
+                verdict.late += 1;
+                return;
+            }
             let late = call.arrived_at - self.row.expire_at.unwrap_or_default();
             verdict.add(
                 Kind::SentAfterExpiry,
@@ -929,6 +934,30 @@ mod tests {
         ));
         assert_eq!(kinds(&verdict), []);
         assert_eq!((verdict.twice_recorded, verdict.late), (1, 1));
+    }
+
+    fn expired_at(millis: i64, attempts: Vec<Attempt>) -> Verdict {
+        let mut history = history(
+            [lease(1, 1, 0, 6_200)],
+            attempts,
+            vec![message(1, 7_300, 71)],
+        );
+        history.rows[0].expire_at = Some(at(millis));
+        compare(&history)
+    }
+
+    #[test]
+    fn a_message_after_its_expiry_is_reported() {
+        let verdict = expired_at(5_000, Vec::new());
+        assert!(kinds(&verdict).contains(&Kind::SentAfterExpiry));
+    }
+
+    /// The worker was stopped before its request left: no check of its own could have kept it.
+    #[test]
+    fn a_late_send_of_a_doubtful_lease_is_counted_as_late_alone() {
+        let verdict = expired_at(5_000, vec![doubt(1, 6_200)]);
+        assert!(!kinds(&verdict).contains(&Kind::SentAfterExpiry));
+        assert_eq!(verdict.late, 1);
     }
 
     #[test]
