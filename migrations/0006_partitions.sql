@@ -45,7 +45,8 @@ begin
     select i.inhparent::regclass as parent, i.inhrelid::regclass as partition into v_old
     from pg_inherits i join pg_class c on c.oid = i.inhrelid
     where i.inhparent in ('notification_history'::regclass, 'notification_attempts'::regclass)
-      and to_date(right(c.relname, 7), 'YYYY_MM') < date_trunc('month', now()) - make_interval(months => p_keep_months)
+      -- As text: some plans compare the name of every relation there is.
+      and right(c.relname, 7) < to_char(date_trunc('month', now()) - make_interval(months => p_keep_months), 'YYYY_MM')
     order by right(c.relname, 7), c.relname limit 1;
     if not found then
         return null;
