@@ -274,14 +274,25 @@ from (
     where r.waiting_for = 'retry' and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
-    select 'scheduled', case when r.waiting_for = 'login' then 'not before send_at; its login code is exchanged for the openid' else 'not before send_at' end,
-           case when r.waiting_for = 'login' then least(r.expire_at, r.send_at) else r.due end,
+    -- scheduled, 1: next_at is due alone, so that a condition on it reaches the index
+    select 'scheduled', 'not before send_at', r.due,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
            r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
-    where (r.waiting_for is null and r.due > statement_timestamp() or r.waiting_for = 'login' and r.send_at > statement_timestamp())
+    where r.waiting_for is null and r.due > statement_timestamp()
+      and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- scheduled, 2: due now for its login code alone
+    select 'scheduled', 'not before send_at; its login code is exchanged for the openid', least(r.expire_at, r.send_at),
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    where r.waiting_for = 'login' and r.send_at > statement_timestamp()
       and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all

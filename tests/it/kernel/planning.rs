@@ -619,3 +619,57 @@ async fn every_function_keeps_its_own_search_path_and_is_no_producers() {
     .unwrap();
     assert_eq!(public, Vec::<String>::new(), "EXECUTE is PUBLIC's");
 }
+
+#[tokio::test]
+async fn retention_finds_what_has_ended_whatever_the_plan() {
+    let queue = Queue::new().await;
+    let mut session = queue.session().await;
+    sqlx::raw_sql(
+        "create table notification_history_2020_01 (like notification_history including defaults including constraints);
+         alter table notification_history attach partition notification_history_2020_01
+             for values from ('2020-01-01 00:00:00+00') to ('2020-02-01 00:00:00+00');
+         set enable_nestloop = off; set enable_indexscan = off; set enable_bitmapscan = off",
+    )
+    .execute(&mut session)
+    .await
+    .unwrap();
+    let mut dropped = Vec::new();
+    for _ in 0..2 {
+        let name: Option<String> = sqlx::query_scalar("select wxnotify_drop_old_partition(12)")
+            .fetch_one(&mut session)
+            .await
+            .unwrap();
+        dropped.push(name);
+    }
+    assert_eq!(dropped, [Some("notification_history_2020_01".into()), None]);
+}
+
+#[tokio::test]
+async fn what_is_due_soon_is_asked_without_reading_what_is_due_later() {
+    let queue = Queue::new().await;
+    let mut session = queue.session().await;
+    sqlx::query(
+        "insert into pending_notifications (appid, openid, template_id, data, send_at)
+         select $1, 'user-' || n, 'template-1', '{\"thing1\": \"x\"}', now() + interval '1 day' from generate_series(1, 20000) n",
+    )
+    .bind(APP)
+    .execute(&mut session)
+    .await
+    .unwrap();
+    sqlx::raw_sql("analyze pending_notifications; set jit = off")
+        .execute(&mut session)
+        .await
+        .unwrap();
+    let whole = blocks(
+        &mut session,
+        "select count(page) from pending_notifications",
+    )
+    .await;
+    let soon = blocks(
+        &mut session,
+        include_str!("../../../sql/operator/what_is_due_next_hour.sql")
+            .trim_end_matches([';', '\n']),
+    )
+    .await;
+    assert!(soon * 4 < whole, "{soon} of {whole} blocks");
+}
