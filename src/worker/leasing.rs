@@ -29,6 +29,8 @@ const LEASE_ROWS_MAX: usize = 512;
 /// A batch should last about this long at the speed that all live workers have together: each lease costs them the same lock
 /// and a commit, so more of them must not mean more and smaller leases.
 const BATCH_LASTS: Duration = Duration::from_millis(50);
+/// The speed is measured over the shorter span at first and after a sleep, then over twice as much each time.
+const SPEED_SPAN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 /// After the last find a busy worker polls its lanes for this long before it goes to sleep.
 const STAY_AWAKE: Duration = Duration::from_millis(60);
 /// A lane whose due rows cannot be leased is asked again after a rest that doubles between these.
@@ -108,10 +110,11 @@ struct Leaser {
     rung: bool,
 }
 
-/// Rows begun per second, over the last quarter of a second or more.
+/// Rows begun per second, over the last quarter of a second or more; over shorter spans when work has just begun.
 #[derive(Debug)]
 struct Speed {
     since: Instant,
+    span: Duration,
     begun: usize,
     per_second: f64,
 }
@@ -132,11 +135,7 @@ pub(super) async fn lease_until_stopped(
         clock: None,
         found_at: now,
         awake_wait: Duration::from_millis(1),
-        speed: Speed {
-            since: now,
-            begun: 0,
-            per_second: 0.0,
-        },
+        speed: Speed::new(now),
         looked_at: now,
         look_took: Duration::ZERO,
         lease_took: Duration::ZERO,
@@ -282,7 +281,7 @@ impl Leaser {
             }
         }
         let begun = self.worker.tally.begun.load(Ordering::Relaxed);
-        self.speed.update(begun);
+        self.speed.update(begun, Instant::now());
         true
     }
 
@@ -739,14 +738,76 @@ impl Clock {
 }
 
 impl Speed {
-    fn update(&mut self, begun: usize) {
-        let elapsed = self.since.elapsed();
-        if elapsed >= Duration::from_millis(250) {
-            let rows = begun.wrapping_sub(self.begun);
-            self.per_second =
-                f64::from(u32::try_from(rows).unwrap_or(u32::MAX)) / elapsed.as_secs_f64();
-            self.begun = begun;
-            self.since = Instant::now();
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            span: SPEED_SPAN.0,
+            begun: 0,
+            per_second: 0.0,
         }
+    }
+
+    /// Takes note that `begun` rows have been begun in all.
+    fn update(&mut self, begun: usize, now: Instant) {
+        let elapsed = now - self.since;
+        if elapsed < self.span {
+            return;
+        }
+        let rows = begun.wrapping_sub(self.begun);
+        self.per_second =
+            f64::from(u32::try_from(rows).unwrap_or(u32::MAX)) / elapsed.as_secs_f64();
+        // Asleep meanwhile: how fast it will be is known soon after it has begun, or the first leases would stay small.
+        self.span = if elapsed > SPEED_SPAN.1 * 4 {
+            SPEED_SPAN.0
+        } else {
+            (self.span * 2).min(SPEED_SPAN.1)
+        };
+        self.begun = begun;
+        self.since = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows begun every millisecond from `start` on, `count` of them.
+    fn begin(speed: &mut Speed, begun: usize, start: Instant, count: u32) -> usize {
+        for row in 1..=count {
+            speed.update(
+                begun + row as usize,
+                start + Duration::from_millis(row.into()),
+            );
+        }
+        begun + count as usize
+    }
+
+    #[test]
+    fn the_speed_is_known_soon_after_the_first_row() {
+        let now = Instant::now();
+        let mut speed = Speed::new(now);
+        begin(&mut speed, 0, now, 25);
+        assert!((speed.per_second - 1_000.0).abs() < 1.0, "{speed:?}");
+    }
+
+    #[test]
+    fn a_steady_speed_is_measured_over_a_quarter_of_a_second() {
+        let now = Instant::now();
+        let mut speed = Speed::new(now);
+        let begun = begin(&mut speed, 0, now, 1_800);
+        speed.update(begun + 500, now + Duration::from_millis(1_850));
+        assert!((speed.per_second - 1_000.0).abs() < 1.0, "{speed:?}");
+    }
+
+    #[test]
+    fn after_a_sleep_the_speed_is_known_soon_again() {
+        let now = Instant::now();
+        let mut speed = Speed::new(now);
+        let begun = begin(&mut speed, 0, now, 2_000);
+        let woken = now + Duration::from_secs(60);
+        speed.update(begun, woken);
+        assert!(speed.per_second < 10.0, "{speed:?}");
+        begin(&mut speed, begun, woken, 25);
+        assert!((speed.per_second - 1_000.0).abs() < 1.0, "{speed:?}");
     }
 }
