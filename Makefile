@@ -23,6 +23,7 @@ check: cargo-deny
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	$(CARGO) deny check licenses bans sources
+	cd bench && $(CARGO) check
 
 SENDS ?= 40000
 SEED ?= 7

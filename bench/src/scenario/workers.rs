@@ -9,21 +9,41 @@ use crate::report::{self, Table, median, whole};
 use crate::stage::{FakeProcess, Stage};
 
 const WORKERS: [u32; 4] = [1, 2, 4, 8];
+/// Sends in flight of one worker, or of all together.
+const CONCURRENCY: u32 = 64;
 
 pub async fn run(stage: &Stage, args: &RunArgs) -> anyhow::Result<()> {
-    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); WORKERS.len()];
+    let mut each: Vec<Vec<f64>> = vec![Vec::new(); WORKERS.len()];
+    let mut shared = each.clone();
     for _ in 0..args.rounds {
-        for (workers, rates) in WORKERS.iter().zip(&mut rates) {
-            rates.push(measure(stage, *workers, args.rows * 4).await?);
+        for (place, workers) in WORKERS.into_iter().enumerate() {
+            each[place].push(measure(stage, workers, CONCURRENCY, args.rows * 4).await?);
+            let rate = if workers == 1 {
+                each[place][each[place].len() - 1]
+            } else {
+                measure(stage, workers, CONCURRENCY / workers, args.rows * 4).await?
+            };
+            shared[place].push(rate);
         }
     }
-    let mut table = Table::new(["workers", "rows/s", "of one worker's rate"]);
-    for (workers, of) in WORKERS.iter().zip(&rates) {
-        let ratios = of.iter().zip(&rates[0]).map(|(rate, one)| rate / one);
+    let of_one = |rates: &[f64]| {
+        let ratios = rates.iter().zip(&each[0]).map(|(rate, one)| rate / one);
+        format!("{:.2}", median(ratios))
+    };
+    let mut table = Table::new([
+        "workers",
+        "rows/s, 64 in flight each",
+        "of one worker's rate",
+        "rows/s, 64 in flight in all",
+        "of one worker's rate",
+    ]);
+    for (place, workers) in WORKERS.iter().enumerate() {
         table.row([
             workers.to_string(),
-            whole(median(of.iter().copied())),
-            format!("{:.2}", median(ratios)),
+            whole(median(each[place].iter().copied())),
+            of_one(&each[place]),
+            whole(median(shared[place].iter().copied())),
+            of_one(&shared[place]),
         ]);
     }
     let text = format!(
@@ -35,7 +55,7 @@ pub async fn run(stage: &Stage, args: &RunArgs) -> anyhow::Result<()> {
     report::write(&args.docs, "workers", &text)
 }
 
-async fn measure(stage: &Stage, workers: u32, rows: u64) -> anyhow::Result<f64> {
+async fn measure(stage: &Stage, workers: u32, concurrency: u32, rows: u64) -> anyhow::Result<f64> {
     let database = stage.database().await?;
     load_wxnotify(&database.pool, 1, rows).await?;
     sqlx::query("vacuum analyze")
@@ -44,7 +64,12 @@ async fn measure(stage: &Stage, workers: u32, rows: u64) -> anyhow::Result<f64> 
     let fake = FakeProcess::start(Duration::ZERO).await?;
     let mut children = Vec::new();
     for number in 1..=workers {
-        let mut command = wxnotify(&database.url, &fake.base_url, 64, &[message::APPID])?;
+        let mut command = wxnotify(
+            &database.url,
+            &fake.base_url,
+            concurrency,
+            &[message::APPID],
+        )?;
         command.env("WXNOTIFY_WORKER", format!("worker-{number}"));
         children.push(command.kill_on_drop(true).spawn()?);
     }
