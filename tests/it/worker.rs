@@ -245,6 +245,16 @@ impl Scene {
             .await;
     }
 
+    /// Waits for the last statements of a worker that was killed: they may still be under way when it is dead.
+    pub async fn until_its_sessions_end(&self) {
+        eventually("the dead worker's sessions have ended", async || {
+            let sessions = "select count(*) from pg_stat_activity
+                            where datname = current_database() and application_name like 'wxnotify%'";
+            (self.count(sessions).await == 0).then_some(())
+        })
+        .await;
+    }
+
     /// Rows of started leases that no settle has recorded.
     pub async fn rows_under_way(&self) -> Vec<i64> {
         sqlx::query_scalar("select id from notifications_in_flight")

@@ -19,6 +19,7 @@ async fn kill_9_under_load_loses_nothing_and_every_double_is_recorded() {
     let mut victim = scene.spawn(&[("WXNOTIFY_CONCURRENCY", "16")]);
     scene.until_sends(100).await;
     victim.kill().await;
+    scene.until_its_sessions_end().await;
 
     let under_way = scene.rows_under_way().await.len();
     assert!(under_way > 0, "it was killed in mid-flight");
@@ -61,6 +62,7 @@ async fn after_kill_9_rows_on_hold_are_never_sent_twice() {
     let mut victim = scene.spawn(&[]);
     scene.until_sends(40).await;
     victim.kill().await;
+    scene.until_its_sessions_end().await;
     let under_way = scene.rows_under_way().await;
     scene.lapse_leases().await;
     let _next = scene.start(&HASTY);
