@@ -142,7 +142,8 @@ pub enum Registration {
 pub enum LedgerDetail {
     /// Every call, with its data; grows with the number of calls.
     Full,
-    /// Totals and sums of pairs only, and no requests for `rid/get`.
+    /// Totals, and sums of the pairs that were granted something or refuse; no requests for `rid/get`. Does not grow with
+    /// the number of calls.
     Counts,
 }
 

@@ -271,6 +271,15 @@ pub(super) struct User {
 }
 
 impl User {
+    /// Whether nobody has said anything about this user: without the sums one forgotten is as good as one kept.
+    pub fn is_blank(&self) -> bool {
+        !self.known
+            && !self.busy
+            && !self.login_blocked
+            && self.logins == Meter::default()
+            && self.pairs.values().all(Pair::is_blank)
+    }
+
     /// What is known of this user and one template, made if new.
     pub fn pair(&mut self, template_id: &str, credits: Option<u64>) -> &mut Pair {
         if !self.pairs.contains_key(template_id) {
@@ -306,6 +315,10 @@ pub(super) struct Pair {
 }
 
 impl Pair {
+    fn is_blank(&self) -> bool {
+        self.credits.is_none() && self.granted == 0 && !self.refuses && self.sent_elsewhere == 0
+    }
+
     /// Adds credits; the first grant ends an unlimited allowance.
     pub fn grant(&mut self, credits: u64) {
         self.granted = self.granted.saturating_add(credits);

@@ -78,7 +78,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
-    /// What the ledger keeps: every call, or only totals (for long runs).
+    /// What the ledger keeps: every call, or only totals and what was granted (for long runs).
     #[arg(long, value_enum, default_value_t = LedgerDetail::Full)]
     pub ledger: LedgerDetail,
 

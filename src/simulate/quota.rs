@@ -30,7 +30,7 @@ pub(super) enum Exceeded {
 }
 
 /// The calls of one app to one path.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Meter {
     day: i64,
     used_today: u64,

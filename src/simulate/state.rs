@@ -446,7 +446,15 @@ impl State {
         }
         self.sends_inside -= usize::from(arrived.is_inside);
         if arrived.entered {
-            self.app(&arrived.appid).user(inquiry.receiver().0).busy = false;
+            let keeps_sums = self.options.ledger == LedgerDetail::Full;
+            let openid = inquiry.receiver().0;
+            let app = self.app(&arrived.appid);
+            let user = app.user(openid);
+            user.busy = false;
+            // A map of millions of users stops every call for as long as it takes to grow.
+            if !keeps_sums && user.is_blank() {
+                app.users.remove(openid);
+            }
         }
         let errcode = ending.errcode.or(ending.reply.map(|reply| reply.errcode));
         if let Some(errcode) = errcode {

@@ -1127,6 +1127,22 @@ async fn a_ledger_of_counts_keeps_the_sums_and_no_calls() {
 }
 
 #[tokio::test]
+async fn a_ledger_of_counts_forgets_whom_nothing_was_said_about() {
+    let world = World::with(SimulateOptions {
+        ledger: LedgerDetail::Counts,
+        ..SimulateOptions::default()
+    })
+    .await;
+    world.control.refuse(APP, "o-refuses", TEMPLATE, true);
+    assert_sent(&world.send(&message()).await);
+    assert_sent(&world.send(&message()).await);
+    let ledger = world.control.ledger();
+    assert_eq!(ledger.counts.sends_accepted, 2);
+    let openids: Vec<_> = ledger.pairs.iter().map(|pair| &pair.openid).collect();
+    assert_eq!(openids, ["o-refuses"]);
+}
+
+#[tokio::test]
 async fn one_seed_gives_the_same_tokens_twice() {
     let seeded = |seed| SimulateOptions {
         seed: Some(seed),
