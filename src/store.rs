@@ -54,8 +54,8 @@ pub struct Store {
     leasing: Connections,
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
-    /// Connections made so far: a new one may lead to another server.
-    connections: Arc<AtomicU64>,
+    /// Connections made so far for leasing: a new one may lead to another server.
+    leasing_connections: Arc<AtomicU64>,
 }
 
 /// Why a statement has no result.
@@ -275,7 +275,7 @@ impl Store {
             leasing: Connections::new(pool.clone()),
             pool: Connections::new(pool),
             deadline: DEADLINE,
-            connections: Arc::default(),
+            leasing_connections: Arc::default(),
         }
     }
 
@@ -290,9 +290,8 @@ impl Store {
         connections_max: u32,
         deadline: Duration,
     ) -> Self {
-        let connections = Arc::<AtomicU64>::default();
-        let pool_of = |connections_max| {
-            let made = connections.clone();
+        let leasing_connections = Arc::<AtomicU64>::default();
+        let pool_of = |connections_max, made: Arc<AtomicU64>| {
             let pool = PgPoolOptions::new()
                 .max_connections(connections_max)
                 .acquire_timeout(deadline)
@@ -319,17 +318,20 @@ impl Store {
             Connections::new(pool)
         };
         Self {
-            leasing: pool_of(LEASING_CONNECTIONS),
-            pool: pool_of(connections_max.saturating_sub(LEASING_CONNECTIONS).max(1)),
+            leasing: pool_of(LEASING_CONNECTIONS, leasing_connections.clone()),
+            pool: pool_of(
+                connections_max.saturating_sub(LEASING_CONNECTIONS).max(1),
+                Arc::default(),
+            ),
             deadline,
-            connections,
+            leasing_connections,
         }
     }
 
-    /// How many connections were made so far.
+    /// How many connections were made for leasing so far.
     #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
+    pub fn leasing_connections(&self) -> u64 {
+        self.leasing_connections.load(Ordering::Relaxed)
     }
 
     /// How long a statement may take.

@@ -38,6 +38,10 @@ const REST_MIN: Duration = Duration::from_millis(5);
 const REST_MAX: Duration = Duration::from_millis(250);
 /// A busy worker looks for other lanes this often, and no sooner than 50 times what a look takes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A look is dear when it takes this long: it walks past rows that nobody can see, say of a transaction with a million of
+/// them that is still open. Then it comes no sooner than after 10 times as long, and the lanes known are asked without it.
+const DEAR_LOOK: Duration = Duration::from_millis(50);
+const DEAR_LOOK_DUTY: u32 = 10;
 /// At most this many rows are reserved ahead of the slots, and this many more wait for their settle before leasing stops.
 const AHEAD_MAX: usize = 1024;
 const UNSETTLED_MAX: usize = 4096;
@@ -95,19 +99,28 @@ struct Leaser {
     found_at: Instant,
     awake_wait: Duration,
     speed: Speed,
-    /// When lanes were last looked for, and how long that took.
-    looked_at: Instant,
-    look_took: Duration,
+    look: Look,
     /// How long the last lease took.
     lease_took: Duration,
     /// The server's identity when leases and watermarks were learnt.
     server: Option<String>,
-    /// How many connections the store had made when leases and watermarks were learnt.
+    /// How many connections for leasing had been made when leases and watermarks were learnt.
     connections: u64,
     /// A lease request had no clear answer.
     unclear: bool,
     /// The bell rang: where a row was found last there is probably the next one.
     rung: bool,
+}
+
+/// The last look for lanes.
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    took: Duration,
+    /// When the first row of a lane that had nothing due will be due.
+    next_due: Option<Instant>,
+    /// When the lanes known were last asked without a look.
+    asked_known_at: Instant,
 }
 
 /// Rows begun per second, over the last quarter of a second or more; over shorter spans when work has just begun.
@@ -136,8 +149,7 @@ pub(super) async fn lease_until_stopped(
         found_at: now,
         awake_wait: Duration::from_millis(1),
         speed: Speed::new(now),
-        looked_at: now,
-        look_took: Duration::ZERO,
+        look: Look::new(now),
         lease_took: Duration::ZERO,
         server: None,
         connections: 0,
@@ -169,7 +181,7 @@ impl Leaser {
 
     /// One lease, or one look for lanes, or one sleep. False: nothing is due and the worker was asked to end then.
     async fn turn(&mut self, bell: &mut Bell) -> Result<bool, StoreError> {
-        if self.unclear || self.connections != self.worker.store.connections() {
+        if self.unclear || self.connections != self.worker.store.leasing_connections() {
             self.forget_after_trouble().await?;
         }
         if !self.wait_for_room().await {
@@ -180,9 +192,11 @@ impl Leaser {
             self.lease_from(&appid, lane).await?;
             return Ok(true);
         }
-        if self.looked_at.elapsed() >= LOOK_EVERY.max(self.look_took * SWEEP_DUTY) {
-            // Also while one lane keeps the worker busy: another may have become due.
+        // Also while one lane keeps the worker busy: another may have become due.
+        if self.look.is_due_while_busy(Instant::now()) {
             self.look_for_lanes().await?;
+        } else if self.look.may_ask_known(Instant::now()) {
+            self.ask_known_lanes();
         }
         if let Some(lanes) = self.next_lanes() {
             if let [(appid, lane)] = lanes.as_slice() {
@@ -209,7 +223,16 @@ impl Leaser {
         let store = &self.worker.store;
         let logins_wait = self.worker.options.until_empty
             && store.logins_wait(&self.worker.options.appids).await?;
-        let next_due = self.look_for_lanes().await?;
+        if self.worker.options.until_empty || self.look.may_look(Instant::now()) {
+            self.look_for_lanes().await?;
+        } else if self
+            .look
+            .next_due
+            .is_some_and(|next| next <= Instant::now())
+        {
+            self.look.next_due = None;
+            self.ask_known_lanes();
+        }
         if self
             .lanes
             .values()
@@ -217,13 +240,16 @@ impl Leaser {
         {
             return Ok(true);
         }
-        if self.worker.options.until_empty && !logins_wait && self.is_empty(next_due) {
+        if self.worker.options.until_empty && !logins_wait && self.is_empty() {
             return Ok(false);
         }
-        if bell.sleep(&self.worker, self.sleep_for(next_due)).await? {
+        if bell.sleep(&self.worker, self.sleep_for()).await? {
             self.rung = true;
             for lane in self.lanes.values_mut() {
                 lane.rests_until = Instant::now();
+            }
+            if self.look.is_dear() {
+                self.ask_known_lanes();
             }
         }
         Ok(true)
@@ -232,7 +258,7 @@ impl Leaser {
     /// After an unclear answer, or on a new connection, when the server may be another: what was remembered of leases
     /// is void.
     async fn forget_after_trouble(&mut self) -> Result<(), StoreError> {
-        let connections = self.worker.store.connections();
+        let connections = self.worker.store.leasing_connections();
         let server = self.worker.store.server_identity().await?;
         if self.server.as_ref() != Some(&server) {
             if self.server.is_some() {
@@ -606,12 +632,21 @@ impl Leaser {
         }
     }
 
-    /// Learns which lanes have due rows. Returns when the next row of a lane that has none will be due.
-    async fn look_for_lanes(&mut self) -> Result<Option<Duration>, StoreError> {
+    /// Lanes that had something once are asked again, from their watermarks, since looking for lanes is dear.
+    fn ask_known_lanes(&mut self) {
+        let now = Instant::now();
+        self.look.asked_known_at = now;
+        for lane in self.lanes.values_mut() {
+            lane.hot |= lane.rests_until <= now;
+        }
+    }
+
+    /// Learns which lanes have due rows, and when the next row of a lane that has none will be due.
+    async fn look_for_lanes(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
         let fronts = self.worker.store.fronts().await?;
-        self.looked_at = Instant::now();
-        self.look_took = began.elapsed();
+        self.look.at = Instant::now();
+        self.look.took = began.elapsed();
         self.worker.health.lease_polled();
         if let Some(front) = fronts.first() {
             self.clock = Some(Clock {
@@ -667,22 +702,26 @@ impl Leaser {
                 next_due = Some(next_due.map_or(due_in, |next| next.min(due_in)));
             }
         }
-        Ok(next_due)
+        self.look.next_due = next_due.map(|next| now + next);
+        Ok(())
     }
 
     /// Whether nothing is due, in flight, or only waiting for a rest to end.
-    fn is_empty(&self, next_due: Option<Duration>) -> bool {
+    fn is_empty(&self) -> bool {
         let resting = self.lanes.values().any(|lane| lane.hot);
+        let soon = Instant::now() + Duration::from_millis(300);
         !resting
             && self.worker.tally.batches() == 0
-            && next_due.is_none_or(|next| next > Duration::from_millis(300))
+            && self.look.next_due.is_none_or(|next| next > soon)
     }
 
     /// How long to sleep when no bell rings.
-    fn sleep_for(&self, next_due: Option<Duration>) -> Duration {
+    fn sleep_for(&self) -> Duration {
         let poll = self.worker.options.poll;
-        next_due
-            .map_or(poll, |next| next.min(poll))
+        let until_due = |next: Instant| next.saturating_duration_since(Instant::now());
+        self.look
+            .next_due
+            .map_or(poll, |next| until_due(next).min(poll))
             .max(Duration::from_millis(1))
     }
 }
@@ -727,6 +766,36 @@ impl Lane {
             nothing_at: None,
             rest: REST_MIN,
         }
+    }
+}
+
+impl Look {
+    fn new(now: Instant) -> Self {
+        Self {
+            at: now,
+            took: Duration::ZERO,
+            next_due: None,
+            asked_known_at: now,
+        }
+    }
+
+    fn is_dear(&self) -> bool {
+        self.took >= DEAR_LOOK
+    }
+
+    /// Whether a worker that has something to do looks what else there is.
+    fn is_due_while_busy(&self, now: Instant) -> bool {
+        now - self.at >= LOOK_EVERY.max(self.took * SWEEP_DUTY)
+    }
+
+    /// Whether one that has nothing to do looks before it sleeps.
+    fn may_look(&self, now: Instant) -> bool {
+        !self.is_dear() || now - self.at >= self.took * DEAR_LOOK_DUTY
+    }
+
+    /// Whether it is time to ask the lanes known instead.
+    fn may_ask_known(&self, now: Instant) -> bool {
+        self.is_dear() && now - self.asked_known_at >= LOOK_EVERY
     }
 }
 
@@ -780,6 +849,29 @@ mod tests {
             );
         }
         begun + count as usize
+    }
+
+    #[test]
+    fn a_sleeper_looks_each_time_unless_looks_are_dear() {
+        let now = Instant::now();
+        let mut look = Look::new(now);
+        look.took = Duration::from_millis(3);
+        assert!(look.may_look(now) && !look.may_ask_known(now + LOOK_EVERY));
+        look.took = Duration::from_millis(400);
+        assert!(!look.may_look(now + Duration::from_millis(3_999)));
+        assert!(look.may_look(now + Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn while_looks_are_dear_a_busy_worker_asks_the_lanes_it_knows() {
+        let now = Instant::now();
+        let mut look = Look::new(now);
+        look.took = Duration::from_millis(400);
+        let soon = now + LOOK_EVERY;
+        assert!(!look.is_due_while_busy(soon) && look.may_ask_known(soon));
+        look.asked_known_at = soon;
+        assert!(!look.may_ask_known(soon + LOOK_EVERY / 2));
+        assert!(look.is_due_while_busy(now + Duration::from_secs(20)));
     }
 
     #[test]
