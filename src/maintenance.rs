@@ -26,7 +26,7 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 const TIDY_ROWS: i32 = 1000;
 const TIDY_ROUNDS: usize = 20;
 /// A tidy takes at most one part in this many of the time.
-const TIDY_DUTY: u32 = 10;
+const TIDY_DUTY: u32 = 20;
 
 /// Batches of events in a row while there are receipts to record.
 const EVENT_ROUNDS: usize = 20;
