@@ -28,7 +28,7 @@ use reference::{
 };
 
 /// Sequences of the short form, and the most ops of one.
-const CASES: u32 = 600;
+const CASES: u32 = 2_000;
 const OPS: usize = 50;
 const USERS: usize = 3;
 const TEMPLATES: usize = 2;
