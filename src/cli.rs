@@ -22,7 +22,7 @@ use crate::demo;
 use crate::operate;
 use crate::postgres;
 use crate::simulate;
-use crate::store::{MIGRATOR, Store};
+use crate::store::{MIGRATOR, Route, Store};
 use crate::telemetry;
 use crate::worker::{self, RunEnd, RunError, RunOptions};
 
@@ -434,6 +434,9 @@ async fn stop_on_signals(stop: CancellationToken) {
 
 /// Applies the migrations that the database lacks and says which those were.
 async fn migrate(settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
+    if settings.route() == Route::TransactionPooler {
+        return Err(RunError::MigrateThroughPooler.into());
+    }
     let mut connection = PgConnection::connect_with(&settings.connect_options())
         .await
         .context("connecting to the database")?;
@@ -448,7 +451,7 @@ async fn migrate(settings: &Settings, output: Output) -> anyhow::Result<ExitCode
     MIGRATOR.run(&mut connection).await?;
     connection.close().await?;
     // Not in the migrations alone: an administrator may have created the roles since.
-    let store = Store::connect_lazy(settings.connect_options(), 1, GRANTS_WITHIN);
+    let store = Store::connect_lazy(settings.connect_options(), Route::Direct, 1, GRANTS_WITHIN);
     let advice = store.grant_roles().await?;
     store.pool.close().await;
     let applied: Vec<_> = MIGRATOR

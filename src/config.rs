@@ -23,6 +23,8 @@ use serde::Serialize;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
+use crate::store::Route;
+
 /// One setting of the table.
 #[derive(Debug)]
 pub struct Setting {
@@ -229,7 +231,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "true or false",
         default: Some("false"),
         rule: Rule::Switch,
-        help: "true: the database is behind a pooler in transaction mode, so use no prepared statements",
+        help: "true: the database is behind a pooler in transaction mode; new rows are then found by polling",
     },
     Setting {
         name: "WXNOTIFY_HISTORY_MONTHS",
@@ -416,7 +418,7 @@ impl Settings {
     }
 
     /// How to connect to the database: the URL, the worker's name as `application_name` unless the URL
-    /// has one, and no prepared statements behind a pooler.
+    /// has one.
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
         let mut options = PgConnectOptions::from_str(self.database_url().expose_secret())
@@ -424,10 +426,17 @@ impl Settings {
         if options.get_application_name().is_none() {
             options = options.application_name(&format!("wxnotify {}", self.worker()));
         }
-        if self.pooler() {
-            options = options.statement_cache_capacity(0);
-        }
         options
+    }
+
+    /// What lies between this program and the database, as `WXNOTIFY_POOLER` says.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        if self.pooler() {
+            Route::TransactionPooler
+        } else {
+            Route::Direct
+        }
     }
 
     /// `WXNOTIFY_API_BASE`: WeChat's hosts in order of preference, at least one, without a path.

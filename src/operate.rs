@@ -116,7 +116,7 @@ pub async fn run(
         }
         return Err(no_connection(&source));
     }
-    let store = Store::connect_lazy(options, 1, DEADLINE);
+    let store = Store::connect_lazy(options, settings.route(), 1, DEADLINE);
     let operator = Operator {
         store: &store,
         settings: Some(settings),

@@ -25,12 +25,12 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::{failpoint, telemetry};
 
-pub use connections::Connections;
+pub use connections::{Connections, Route};
 pub use events::{ClaimPolicy, EVENTS_A_CALL, Punishment};
 pub use mirror::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
@@ -43,6 +43,8 @@ pub static MIGRATOR: Migrator = sqlx::migrate!();
 const LEASING_CONNECTIONS: u32 = 1;
 /// How long a statement may take unless a setting says otherwise.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// The server ends a statement this much later than its client gives up on it.
+const SERVER_GIVES_UP_LATER: Duration = Duration::from_secs(1);
 
 /// The database, as the rest of the program sees it.
 #[derive(Debug, Clone)]
@@ -267,6 +269,22 @@ macro_rules! bind_outcomes {
     };
 }
 
+/// What every session of ours is told.
+async fn prepare_session(connection: &mut PgConnection, limit: Duration) -> sqlx::Result<()> {
+    sqlx::query(
+        // Just-in-time compilation takes longer than any statement of ours.
+        "select set_config('statement_timeout', $1, false), set_config('jit', 'off', false), \
+         set_config('default_transaction_isolation', 'read committed', false), \
+         set_config('tcp_keepalives_idle', '30', false), \
+         set_config('tcp_keepalives_interval', '10', false), \
+         set_config('tcp_keepalives_count', '3', false)",
+    )
+    .bind(limit.as_millis().to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 impl Store {
     /// A store over a pool, with the default deadline.
     #[must_use]
@@ -281,16 +299,18 @@ impl Store {
 
     /// A store whose pool opens connections when they are needed; it does not touch the network yet.
     ///
-    /// Every session works in READ COMMITTED whatever the database's default, and the server ends a statement a little
-    /// after its client gave up, so that no forgotten session keeps a lock. A session whose network is gone ends within a
-    /// minute instead of the system's two hours.
+    /// Every statement works in READ COMMITTED whatever the database's default, and the server ends it a little after its
+    /// client gave up, so that no forgotten session keeps a lock. A session whose network is gone ends within a minute instead
+    /// of the system's two hours.
     #[must_use]
     pub fn connect_lazy(
         options: PgConnectOptions,
+        route: Route,
         connections_max: u32,
         deadline: Duration,
     ) -> Self {
         let leasing_connections = Arc::<AtomicU64>::default();
+        let limit = deadline + SERVER_GIVES_UP_LATER;
         let pool_of = |connections_max, made: Arc<AtomicU64>| {
             let pool = PgPoolOptions::new()
                 .max_connections(connections_max)
@@ -299,23 +319,18 @@ impl Store {
                 .after_connect(move |connection, _| {
                     made.fetch_add(1, Ordering::Relaxed);
                     Box::pin(async move {
-                        let limit = deadline.as_millis() + 1000;
-                        sqlx::query(
-                            // Just-in-time compilation takes longer than any statement of ours.
-                            "select set_config('statement_timeout', $1, false), set_config('jit', 'off', false), \
-                             set_config('default_transaction_isolation', 'read committed', false), \
-                             set_config('tcp_keepalives_idle', '30', false), \
-                             set_config('tcp_keepalives_interval', '10', false), \
-                             set_config('tcp_keepalives_count', '3', false)",
-                        )
-                        .bind(limit.to_string())
-                        .execute(connection)
-                        .await?;
-                        Ok(())
+                        // The sessions behind a pooler are not ours to change.
+                        match route {
+                            Route::Direct => prepare_session(connection, limit).await,
+                            Route::TransactionPooler => Ok(()),
+                        }
                     })
                 })
                 .connect_lazy_with(options.clone());
-            Connections::new(pool)
+            match route {
+                Route::Direct => Connections::new(pool),
+                Route::TransactionPooler => Connections::through_pooler(pool, limit),
+            }
         };
         Self {
             leasing: pool_of(LEASING_CONNECTIONS, leasing_connections.clone()),

@@ -37,7 +37,7 @@ use crate::maintenance;
 use crate::mirror::Mirror;
 use crate::notification::{Effect, PauseUntil};
 use crate::retry::{Reconnect, RetryPolicy};
-use crate::store::{ClaimPolicy, DoubtPolicy, MIGRATOR, SendingApp, Store, StoreError};
+use crate::store::{ClaimPolicy, DoubtPolicy, MIGRATOR, Route, SendingApp, Store, StoreError};
 use crate::telemetry;
 use crate::token_keeper::TokenKeeper;
 use crate::wechat::errcode::ErrcodeTable;
@@ -81,6 +81,11 @@ pub enum RunError {
         /// The newest this program has.
         needed: i64,
     },
+    /// Migrations take a lock of their session, which a pooler would leave behind for ever.
+    #[error(
+        "migrations need the server itself, and WXNOTIFY_POOLER says that a pooler in transaction mode is in between: run `wxnotify migrate` with the server's address in DATABASE_URL and without WXNOTIFY_POOLER"
+    )]
+    MigrateThroughPooler,
     /// A migration failed.
     #[error("the migrations failed: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -300,6 +305,7 @@ async fn run_beside_listener(
 ) -> Result<RunEnd, RunError> {
     let store = Store::connect_lazy(
         settings.connect_options(),
+        settings.route(),
         settings.pool_connections(),
         settings.statement_timeout(),
     );
@@ -356,6 +362,9 @@ async fn wait_for_schema(
     loop {
         let error = match store.schema_version().await {
             Ok(found) if found >= Some(needed) => break,
+            Ok(_) if migrate && store.pool.route() == Route::TransactionPooler => {
+                return Err(RunError::MigrateThroughPooler);
+            }
             Ok(_) if migrate => {
                 MIGRATOR.run(&*store.pool).await?;
                 for advice in store.grant_roles().await? {

@@ -68,7 +68,12 @@ impl Callbacks {
             });
             Some(Receiver::new(appid.clone(), token, aeskey))
         });
-        let store = Store::connect_lazy(settings.connect_options(), CONNECTIONS, STORE_WITHIN);
+        let store = Store::connect_lazy(
+            settings.connect_options(),
+            settings.route(),
+            CONNECTIONS,
+            STORE_WITHIN,
+        );
         Self::new(receivers, store)
     }
 

@@ -385,7 +385,7 @@ macro_rules! bind_filter {
 /// All functions fail with [`StoreError`]; a verb that the database refuses says why in its message and what to do
 /// in its hint.
 impl Store {
-    /// A transaction for one operator's statement.
+    /// A transaction for one operator's statement. Nothing in it is prepared: it may lead through a pooler.
     async fn begin_operator_statement(
         &self,
         actor: &str,
@@ -396,6 +396,7 @@ impl Store {
             .await?;
         sqlx::query(include_str!("../../sql/begin_operator_statement.sql"))
             .bind(actor)
+            .persistent(false)
             .execute(&mut *transaction)
             .await?;
         Ok(transaction)
@@ -411,7 +412,7 @@ impl Store {
     {
         self.run(statement, async {
             let mut transaction = self.begin_operator_statement("").await?;
-            let rows = query.fetch_all(&mut *transaction).await?;
+            let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
             transaction.commit().await?;
             Ok(rows)
         })
@@ -430,7 +431,7 @@ impl Store {
     {
         self.run(statement, async {
             let mut transaction = self.begin_operator_statement(&audit.actor).await?;
-            let rows = query.fetch_all(&mut *transaction).await?;
+            let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
             transaction.commit().await?;
             Ok(rows)
         })
@@ -450,7 +451,7 @@ impl Store {
     {
         self.run(statement, async {
             let mut transaction = self.begin_operator_statement(&audit.actor).await?;
-            let (value,) = query.fetch_one(&mut *transaction).await?;
+            let (value,) = query.persistent(false).fetch_one(&mut *transaction).await?;
             transaction.commit().await?;
             Ok(value)
         })

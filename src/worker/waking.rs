@@ -1,6 +1,7 @@
 //! Sleeping and waking. A worker that has nothing to do arms the bell, a sequence in the database; INSERTs then send a
 //! NOTIFY. Between the last poll and the arming an INSERT may have looked at the bell unarmed: until every transaction
-//! older than the arming has ended, the sleeper goes on polling. Polling alone works too, when no LISTEN is possible.
+//! older than the arming has ended, the sleeper goes on polling. Behind a pooler in transaction mode, where no LISTEN is
+//! possible, polling alone must do.
 
 use std::io::ErrorKind::TimedOut;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::Worker;
 use crate::retry::Reconnect;
-use crate::store::StoreError;
+use crate::store::{Route, StoreError};
 
 /// The channel of NOTIFY.
 const CHANNEL: &str = "wxnotify";
@@ -27,6 +28,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Bell {
     rung: Arc<Notify>,
     armed: Option<Armed>,
+    /// Whether NOTIFY can arrive; else a sleeper only polls, and producers are spared it.
+    hears: bool,
 }
 
 /// The bell is armed; transactions older than the fence may not know.
@@ -41,15 +44,23 @@ struct Armed {
 /// Listens on a connection of its own for as long as the worker runs.
 pub(super) fn listen(worker: Arc<Worker>) -> Bell {
     let rung = Arc::new(Notify::new());
-    let ring = rung.clone();
+    let hears = worker.store.pool.route() == Route::Direct;
+    let bell = Bell {
+        rung: rung.clone(),
+        armed: None,
+        hears,
+    };
+    if !hears {
+        return bell;
+    }
     tokio::spawn(async move {
         let stop = worker.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = keep_listening(&worker, &ring) => {}
+            () = keep_listening(&worker, &rung) => {}
         }
     });
-    Bell { rung, armed: None }
+    bell
 }
 
 async fn keep_listening(worker: &Worker, ring: &Notify) {
@@ -122,6 +133,10 @@ impl Bell {
         worker: &Worker,
         longest: Duration,
     ) -> Result<bool, StoreError> {
+        if !self.hears {
+            let _ = tokio::time::timeout(longest, worker.stop.cancelled()).await;
+            return Ok(false);
+        }
         let Some(armed) = &mut self.armed else {
             let fence = worker.store.arm_bell().await?;
             self.armed = Some(Armed {

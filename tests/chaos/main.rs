@@ -20,6 +20,7 @@ mod database;
 mod failover;
 mod mutants;
 mod patroni;
+mod pooler;
 mod processes;
 mod proxy;
 mod rows;

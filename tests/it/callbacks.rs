@@ -17,7 +17,7 @@ use wxnotify::simulate::{
     Action, Answer, CallbackFormat, CallbackMode, CallbackSpec, CallbackTiming, Control,
     FakeWechat, ListShape, Rule, SimulateOptions, Tap, TapAnswer, Why43101,
 };
-use wxnotify::store::Store;
+use wxnotify::store::{Route, Store};
 use wxnotify::telemetry;
 use wxnotify::wechat::callback::cipher::AesKey;
 use wxnotify::wechat::callback::{Receiver, STORED_EVENTS, sign};
@@ -52,8 +52,12 @@ impl Scene {
         let queue = Queue::new().await;
         let aeskey = aeskey.map(|key| AesKey::from_encoding_aeskey(key).unwrap());
         let receiver = Receiver::new(APP.to_owned(), TOKEN.into(), aeskey);
-        let store =
-            Store::connect_lazy(queue.url().parse().unwrap(), 2, Duration::from_millis(900));
+        let store = Store::connect_lazy(
+            queue.url().parse().unwrap(),
+            Route::Direct,
+            2,
+            Duration::from_millis(900),
+        );
         let callbacks = Callbacks::new([receiver], store).unwrap();
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use wxnotify::config::{BadSetting, SETTINGS, Settings, Sources};
+use wxnotify::store::Route;
 
 const URL: &str = "postgres://notifier:db-password@db.example/notifications";
 
@@ -287,14 +288,11 @@ fn the_database_url_is_checked_without_being_shown() {
 }
 
 #[test]
-fn behind_a_pooler_no_statement_is_prepared() {
-    let options = Settings::load(&sources().with("WXNOTIFY_POOLER", "true"))
-        .unwrap()
-        .connect_options();
-    assert!(
-        format!("{options:?}").contains("statement_cache_capacity: 0"),
-        "{options:?}"
-    );
+fn a_pooler_is_where_the_settings_say_so() {
+    let through = Settings::load(&sources().with("WXNOTIFY_POOLER", "true")).unwrap();
+    assert_eq!(through.route(), Route::TransactionPooler);
+    let direct = Settings::load(&sources()).unwrap();
+    assert_eq!(direct.route(), Route::Direct);
     only_bad("WXNOTIFY_POOLER", "yes");
 }
 

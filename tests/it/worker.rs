@@ -12,6 +12,7 @@ mod kinds;
 mod logins;
 mod odd_rows;
 mod outages;
+mod pooler;
 mod refusals;
 mod secrets;
 mod sending;

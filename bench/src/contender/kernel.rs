@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use wxnotify::notification::{Outcome, Verdict};
-use wxnotify::store::{DoubtPolicy, LeaseKey, LeaseRequest, Leased, Settled, Store, Watermark};
+use wxnotify::store::{
+    DoubtPolicy, LeaseKey, LeaseRequest, Leased, Route, Settled, Store, Watermark,
+};
 
 use crate::message::APPID;
 
@@ -17,7 +19,7 @@ const DOUBT: DoubtPolicy = DoubtPolicy {
 };
 
 pub async fn drain(database_url: &str, lease_rows: u32) -> anyhow::Result<()> {
-    let store = Store::connect_lazy(database_url.parse()?, 6, Duration::from_secs(10));
+    let store = Store::connect_lazy(database_url.parse()?, Route::Direct, 6, Duration::from_secs(10));
     let worker: Arc<str> = "kernel#1".into();
     let settling = Arc::new(Semaphore::new(2));
     let (mut after, mut low_lease_id) = (Watermark::START, 0);
