@@ -497,7 +497,17 @@ impl Model {
                 return Err(format!("{id} was rescued twice and has company"));
             }
         }
-        let suspects = eligible.iter().any(|id| self.row(*id).rescues >= 2);
+        let rescued_once = |ids: &[i64]| {
+            let once = ids.iter().filter(|id| self.row(**id).rescues == 1);
+            once.count()
+        };
+        if rescued_once(chosen) > 1 {
+            return Err(format!(
+                "rows that were rescued once share a lease: {chosen:?}"
+            ));
+        }
+        let suspects =
+            rescued_once(&eligible) > 1 || eligible.iter().any(|id| self.row(*id).rescues >= 2);
         for id in &eligible {
             let user = self.user_of(*id);
             let of_user = eligible
