@@ -24,9 +24,11 @@ const TICK: Duration = Duration::from_secs(1);
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// Rows of one tidy, and how many of them in a row while there is something to tidy.
 const TIDY_ROWS: i32 = 1000;
-const TIDY_ROUNDS: usize = 20;
-/// A tidy takes at most one part in this many of the time.
+const TIDY_ROUNDS: usize = 5;
+/// While rows are sent, a tidy takes at most one part in this many of the time.
 const TIDY_DUTY: u32 = 20;
+/// The same for looking where lanes stand still.
+const FRONTS_DUTY: u32 = 20;
 
 /// Batches of events in a row while there are receipts to record.
 const EVENT_ROUNDS: usize = 20;
@@ -55,6 +57,8 @@ struct Maintenance {
     tidied: HashMap<LaneKey, Tidied>,
     /// When the first row of each overdue lane was due, in milliseconds, at the last look.
     fronts: HashMap<LaneKey, i64>,
+    /// When the fronts may be looked at again.
+    fronts_not_before: Instant,
     done: HashMap<&'static str, Instant>,
 }
 
@@ -71,6 +75,7 @@ pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<La
         blocked,
         tidied: HashMap::new(),
         fronts: HashMap::new(),
+        fronts_not_before: Instant::now(),
         done: HashMap::new(),
     };
     tokio::join!(beat(&worker), keep_mirror(&worker), async {
@@ -229,8 +234,14 @@ impl Maintenance {
     /// that would report them. A front that moves is being leased.
     async fn tidy_overdue(&mut self) -> Result<(), StoreError> {
         let now = Instant::now();
+        if now < self.fronts_not_before {
+            return Ok(());
+        }
+        let fronts = self.worker.store.fronts_for_upkeep().await?;
+        // Dear when it walks past many rows that nobody can see.
+        self.fronts_not_before = Instant::now() + now.elapsed() * FRONTS_DUTY;
         let before = std::mem::take(&mut self.fronts);
-        for front in self.worker.store.fronts().await? {
+        for front in fronts {
             let Some(overdue_secs) = front.due_in_secs.filter(|secs| *secs < -1.0) else {
                 continue;
             };
@@ -265,8 +276,12 @@ impl Maintenance {
                 break;
             }
         }
-        let not_before =
-            Instant::now() + (began.elapsed() * TIDY_DUTY).max(Duration::from_millis(100));
+        let rests = if self.worker.tally.in_flight() > 0 {
+            TIDY_DUTY
+        } else {
+            1
+        };
+        let not_before = Instant::now() + (began.elapsed() * rests).max(Duration::from_millis(100));
         self.tidied.insert(
             lane,
             Tidied {

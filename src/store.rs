@@ -236,6 +236,15 @@ impl Leased {
             Self::Nothing | Self::Cleared => None,
         }
     }
+
+    /// How many rows were leased.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Batch { lease, .. } => lease.rows.len(),
+            Self::Nothing | Self::Cleared => 0,
+        }
+    }
 }
 
 /// What settle answers.

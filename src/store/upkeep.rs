@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Store, StoreError};
+use super::{Connections, Store, StoreError};
 use crate::telemetry::QueueWeight;
 
 /// The first row of one lane.
@@ -65,14 +65,27 @@ impl Durability {
 }
 
 impl Store {
-    /// Every lane and its front; one index probe a lane.
+    /// Every lane and its front, for the leaser; one index probe a lane.
     ///
     /// # Errors
     ///
     /// The database did not answer.
     pub async fn fronts(&self) -> Result<Vec<Front>, StoreError> {
+        self.fronts_over(&self.leasing).await
+    }
+
+    /// The same for upkeep: the leaser's connection is not to wait for it.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn fronts_for_upkeep(&self) -> Result<Vec<Front>, StoreError> {
+        self.fronts_over(&self.pool).await
+    }
+
+    async fn fronts_over(&self, connections: &Connections) -> Result<Vec<Front>, StoreError> {
         let query = sqlx::query_as(include_str!("../../sql/fronts.sql"));
-        self.run("fronts", query.fetch_all(&self.leasing)).await
+        self.run("fronts", query.fetch_all(connections)).await
     }
 
     /// Ends expired and exhausted rows at the front of a lane and parks what cannot be leased now. Returns how many.

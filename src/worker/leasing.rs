@@ -38,8 +38,12 @@ const REST_MIN: Duration = Duration::from_millis(5);
 const REST_MAX: Duration = Duration::from_millis(250);
 /// A busy worker looks for other lanes this often, and no sooner than 50 times what a look takes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between looks a busy worker asks the lanes it knows, this often and no sooner than after so much for each of them: what is
+/// urgent is not to wait for the next look.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+const ASK_EVERY_PER_LANE: Duration = Duration::from_millis(5);
 /// A look is dear when it takes this long: it walks past rows that nobody can see, say of a transaction with a million of
-/// them that is still open. Then it comes no sooner than after 10 times as long, and the lanes known are asked without it.
+/// them that is still open. Then it comes no sooner than after 10 times as long, and a sleeper, too, asks the lanes it knows.
 const DEAR_LOOK: Duration = Duration::from_millis(50);
 const DEAR_LOOK_DUTY: u32 = 10;
 /// At most this many rows are reserved ahead of the slots, and this many more wait for their settle before leasing stops.
@@ -100,7 +104,7 @@ struct Leaser {
     awake_wait: Duration,
     speed: Speed,
     look: Look,
-    /// How long the last lease took.
+    /// How long the last lease took that found at least half of what it was asked for: a small one says nothing of the next.
     lease_took: Duration,
     /// The server's identity when leases and watermarks were learnt.
     server: Option<String>,
@@ -195,7 +199,7 @@ impl Leaser {
         // Also while one lane keeps the worker busy: another may have become due.
         if self.look.is_due_while_busy(Instant::now()) {
             self.look_for_lanes().await?;
-        } else if self.look.may_ask_known(Instant::now()) {
+        } else if self.is_time_to_ask() {
             self.ask_known_lanes();
         }
         if let Some(lanes) = self.next_lanes() {
@@ -411,7 +415,9 @@ impl Leaser {
                 Leased::Batch { lease, .. } => lane.hot = lease.rows.len() == rows,
             }
         }
-        self.lease_took = took;
+        if leased.rows() * 2 >= rows {
+            self.lease_took = took;
+        }
         let lease = self.remember(leased, appid, number, took);
         self.pass_on(lease.into_iter().collect()).await;
         Ok(())
@@ -459,7 +465,10 @@ impl Leaser {
         let took = asked_at.elapsed();
         let found = many.iter().filter_map(|(_, _, leased)| leased.identity());
         lock(&worker.known).extend(found);
-        self.lease_took = took;
+        let leased = many.iter().map(|(_, _, leased)| leased.rows());
+        if leased.sum::<usize>() * 2 >= total {
+            self.lease_took = took;
+        }
         let visited = lanes_visited(&requests, &many, total);
         for request in &requests[..visited] {
             if let Some(lane) = self.lanes.get_mut(&(request.appid.clone(), request.lane)) {
@@ -632,7 +641,13 @@ impl Leaser {
         }
     }
 
-    /// Lanes that had something once are asked again, from their watermarks, since looking for lanes is dear.
+    fn is_time_to_ask(&self) -> bool {
+        let is_busy = self.lanes.values().any(|lane| lane.hot);
+        self.look
+            .may_ask_known(Instant::now(), is_busy, self.lanes.len())
+    }
+
+    /// Lanes that had something once are asked again, from their watermarks: cheaper than a look for lanes.
     fn ask_known_lanes(&mut self) {
         let now = Instant::now();
         self.look.asked_known_at = now;
@@ -793,9 +808,11 @@ impl Look {
         !self.is_dear() || now - self.at >= self.took * DEAR_LOOK_DUTY
     }
 
-    /// Whether it is time to ask the lanes known instead.
-    fn may_ask_known(&self, now: Instant) -> bool {
-        self.is_dear() && now - self.asked_known_at >= LOOK_EVERY
+    /// Whether it is time to ask so many lanes known instead.
+    fn may_ask_known(&self, now: Instant, is_busy: bool, lanes: usize) -> bool {
+        let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
+        let every = ASK_EVERY.max(ASK_EVERY_PER_LANE.saturating_mul(lanes));
+        (is_busy || self.is_dear()) && now - self.asked_known_at >= every
     }
 }
 
@@ -856,22 +873,32 @@ mod tests {
         let now = Instant::now();
         let mut look = Look::new(now);
         look.took = Duration::from_millis(3);
-        assert!(look.may_look(now) && !look.may_ask_known(now + LOOK_EVERY));
+        let soon = now + LOOK_EVERY;
+        assert!(look.may_look(now) && !look.may_ask_known(soon, false, 2));
         look.took = Duration::from_millis(400);
+        assert!(look.may_ask_known(soon, false, 2));
         assert!(!look.may_look(now + Duration::from_millis(3_999)));
         assert!(look.may_look(now + Duration::from_secs(4)));
     }
 
     #[test]
-    fn while_looks_are_dear_a_busy_worker_asks_the_lanes_it_knows() {
+    fn between_looks_a_busy_worker_asks_the_lanes_it_knows() {
         let now = Instant::now();
         let mut look = Look::new(now);
-        look.took = Duration::from_millis(400);
-        let soon = now + LOOK_EVERY;
-        assert!(!look.is_due_while_busy(soon) && look.may_ask_known(soon));
+        look.took = Duration::from_millis(20);
+        let soon = now + ASK_EVERY;
+        assert!(!look.is_due_while_busy(soon) && look.may_ask_known(soon, true, 2));
         look.asked_known_at = soon;
-        assert!(!look.may_ask_known(soon + LOOK_EVERY / 2));
-        assert!(look.is_due_while_busy(now + Duration::from_secs(20)));
+        assert!(!look.may_ask_known(soon + ASK_EVERY / 2, true, 2));
+        assert!(look.is_due_while_busy(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn many_lanes_are_asked_less_often() {
+        let now = Instant::now();
+        let look = Look::new(now);
+        assert!(!look.may_ask_known(now + Duration::from_millis(4_999), true, 1_000));
+        assert!(look.may_ask_known(now + Duration::from_secs(5), true, 1_000));
     }
 
     #[test]
