@@ -29,6 +29,8 @@ const TIDY_ROUNDS: usize = 5;
 const TIDY_DUTY: u32 = 20;
 /// The same for looking where lanes stand still.
 const FRONTS_DUTY: u32 = 20;
+/// What takes longer waited for a connection or a lock, which is no reason to rest.
+const DUTY_FOR: Duration = Duration::from_secs(1);
 
 /// Batches of events in a row while there are receipts to record.
 const EVENT_ROUNDS: usize = 20;
@@ -239,7 +241,7 @@ impl Maintenance {
         }
         let fronts = self.worker.store.fronts_for_upkeep().await?;
         // Dear when it walks past many rows that nobody can see.
-        self.fronts_not_before = Instant::now() + now.elapsed() * FRONTS_DUTY;
+        self.fronts_not_before = Instant::now() + now.elapsed().min(DUTY_FOR) * FRONTS_DUTY;
         let before = std::mem::take(&mut self.fronts);
         for front in fronts {
             let Some(overdue_secs) = front.due_in_secs.filter(|secs| *secs < -1.0) else {
@@ -281,7 +283,8 @@ impl Maintenance {
         } else {
             1
         };
-        let not_before = Instant::now() + (began.elapsed() * rests).max(Duration::from_millis(100));
+        let not_before = Instant::now()
+            + (began.elapsed().min(DUTY_FOR) * rests).max(Duration::from_millis(100));
         self.tidied.insert(
             lane,
             Tidied {

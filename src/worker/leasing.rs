@@ -46,6 +46,8 @@ const ASK_EVERY_PER_LANE: Duration = Duration::from_millis(5);
 /// them that is still open. Then it comes no sooner than after 10 times as long, and a sleeper, too, asks the lanes it knows.
 const DEAR_LOOK: Duration = Duration::from_millis(50);
 const DEAR_LOOK_DUTY: u32 = 10;
+/// What takes longer waited for a connection or a lock, which says nothing of the next look.
+const LOOK_MAX: Duration = Duration::from_millis(400);
 /// At most this many rows are reserved ahead of the slots, and this many more wait for their settle before leasing stops.
 const AHEAD_MAX: usize = 1024;
 const UNSETTLED_MAX: usize = 4096;
@@ -227,7 +229,10 @@ impl Leaser {
         let store = &self.worker.store;
         let logins_wait = self.worker.options.until_empty
             && store.logins_wait(&self.worker.options.appids).await?;
-        if self.worker.options.until_empty || self.look.may_look(Instant::now()) {
+        if self.worker.options.until_empty
+            || self.lanes.is_empty()
+            || self.look.may_look(Instant::now())
+        {
             self.look_for_lanes().await?;
         } else if self
             .look
@@ -272,6 +277,7 @@ impl Leaser {
         }
         self.lanes.clear();
         self.apps.clear();
+        self.look = Look::new(Instant::now());
         if self.unclear {
             let store = &self.worker.store;
             store
@@ -660,8 +666,7 @@ impl Leaser {
     async fn look_for_lanes(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
         let fronts = self.worker.store.fronts().await?;
-        self.look.at = Instant::now();
-        self.look.took = began.elapsed();
+        self.look.ended(began, Instant::now());
         self.worker.health.lease_polled();
         if let Some(front) = fronts.first() {
             self.clock = Some(Clock {
@@ -794,6 +799,11 @@ impl Look {
         }
     }
 
+    fn ended(&mut self, began: Instant, now: Instant) {
+        self.at = now;
+        self.took = (now - began).min(LOOK_MAX);
+    }
+
     fn is_dear(&self) -> bool {
         self.took >= DEAR_LOOK
     }
@@ -879,6 +889,14 @@ mod tests {
         assert!(look.may_ask_known(soon, false, 2));
         assert!(!look.may_look(now + Duration::from_millis(3_999)));
         assert!(look.may_look(now + Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn a_look_that_had_to_wait_for_a_connection_does_not_put_off_the_next_for_minutes() {
+        let now = Instant::now();
+        let mut look = Look::new(now);
+        look.ended(now, now + Duration::from_secs(10));
+        assert!(look.may_look(now + Duration::from_secs(14)));
     }
 
     #[test]
