@@ -19,7 +19,12 @@ const DOUBT: DoubtPolicy = DoubtPolicy {
 };
 
 pub async fn drain(database_url: &str, lease_rows: u32) -> anyhow::Result<()> {
-    let store = Store::connect_lazy(database_url.parse()?, Route::Direct, 6, Duration::from_secs(10));
+    let store = Store::connect_lazy(
+        database_url.parse()?,
+        Route::Direct,
+        6,
+        Duration::from_secs(10),
+    );
     let worker: Arc<str> = "kernel#1".into();
     let settling = Arc::new(Semaphore::new(2));
     let (mut after, mut low_lease_id) = (Watermark::START, 0);
