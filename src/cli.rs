@@ -3,16 +3,14 @@
 //! A command's own arguments and its `run` live in its module; this one lists them, loads the settings,
 //! starts the log, dispatches, and turns an error into words and an [`Exit`] code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
-use sqlx::migrate::Migrate;
 use sqlx::{Connection, PgConnection};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,13 +19,11 @@ use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sourc
 use crate::demo;
 use crate::operate;
 use crate::postgres;
+use crate::schema::{self, SchemaError, Standing, Step};
 use crate::simulate;
-use crate::store::{MIGRATOR, Route, Store};
+use crate::store::Route;
 use crate::telemetry;
 use crate::worker::{self, RunEnd, RunError, RunOptions};
-
-/// How long the grants after a migration may take; they touch the catalog alone.
-const GRANTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the program's exit code tells. Above 64 they follow `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,13 +94,35 @@ impl Exit {
         if cause.is::<postgres::PostgresError>() {
             return Some(Self::Unavailable);
         }
-        if matches!(
-            cause.downcast_ref(),
-            Some(RunError::Schema { .. } | RunError::Store(_))
-        ) {
-            return Some(Self::Unavailable);
+        match cause.downcast_ref() {
+            Some(RunError::Migrate(error)) => return Self::of_schema_error(error),
+            Some(RunError::Schema { .. } | RunError::OtherText | RunError::Store(_)) => {
+                return Some(Self::Unavailable);
+            }
+            _ => {}
         }
-        match cause.downcast_ref::<sqlx::Error>()? {
+        if let Some(error) = cause.downcast_ref() {
+            return Self::of_schema_error(error);
+        }
+        Self::of_database_error(cause.downcast_ref()?)
+    }
+
+    fn of_schema_error(error: &SchemaError) -> Option<Self> {
+        match error {
+            SchemaError::TooOld { .. }
+            | SchemaError::Busy { .. }
+            | SchemaError::Encoding { .. }
+            | SchemaError::Server { .. }
+            | SchemaError::NoSchema => Some(Self::Unavailable),
+            SchemaError::Database { error, .. } => Self::of_database_error(error),
+            SchemaError::Text { .. }
+            | SchemaError::Unreleased { .. }
+            | SchemaError::InUse { .. } => None,
+        }
+    }
+
+    fn of_database_error(error: &sqlx::Error) -> Option<Self> {
+        match error {
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut
@@ -180,7 +198,7 @@ enum Command {
     /// See it all on this machine: Postgres, a fake WeChat, a worker, rows of every fate, and a proof
     Demo(demo::Args),
     /// Create or update the tables and functions in the database
-    Migrate,
+    Migrate(MigrateArgs),
     /// The worker: lease due notifications, send them, record what WeChat answered
     Run(Box<RunArgs>),
     /// Run a command with DATABASE_URL set to a throwaway Postgres
@@ -189,6 +207,17 @@ enum Command {
     Simulate(simulate::Args),
     #[command(flatten)]
     Operate(operate::OperateCommand),
+}
+
+/// `wxnotify migrate`
+#[derive(Debug, clap::Args)]
+struct MigrateArgs {
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the whole schema as one SQL script, for another tool to apply; no database is needed
+    #[arg(long, conflicts_with = "dry_run")]
+    print: bool,
 }
 
 /// What `wxnotify run` takes besides the shared settings.
@@ -359,10 +388,15 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let sources = cli.sources();
     let output = cli.output();
     match cli.command {
-        Command::Migrate => {
+        Command::Migrate(args) if args.print => {
+            let script = schema::print(&schema::OF_THIS_PROGRAM);
+            std::io::stdout().lock().write_all(script.as_bytes())?;
+            Ok(Exit::Done.into())
+        }
+        Command::Migrate(args) => {
             let settings = Settings::load(&sources)?;
             start_quiet_log(&sources)?;
-            migrate(&settings, output).await
+            migrate(args, &settings, output).await
         }
         Command::Demo(args) => {
             // What goes wrong here goes wrong on purpose, and the worker's warnings would tear the picture.
@@ -432,58 +466,88 @@ async fn stop_on_signals(stop: CancellationToken) {
     std::process::exit(i32::from(Exit::Temporary as u8));
 }
 
-/// Applies the migrations that the database lacks and says which those were.
-async fn migrate(settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
+/// Brings the database up to date and says what was done; or says what would be, or prints it.
+async fn migrate(
+    args: MigrateArgs,
+    settings: &Settings,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let ours = &*schema::OF_THIS_PROGRAM;
     if settings.route() == Route::TransactionPooler {
         return Err(RunError::MigrateThroughPooler.into());
     }
     let mut connection = PgConnection::connect_with(&settings.connect_options())
         .await
         .context("connecting to the database")?;
-    let table = &*MIGRATOR.table_name;
-    connection.ensure_migrations_table(table).await?;
-    let before: BTreeSet<i64> = connection
-        .list_applied_migrations(table)
-        .await?
-        .into_iter()
-        .map(|applied| applied.version)
-        .collect();
-    MIGRATOR.run(&mut connection).await?;
+    let applied = if args.dry_run {
+        let plan = schema::plan(&mut connection, ours).await?;
+        if let Standing::TooOld(books) = plan.standing {
+            return Err(SchemaError::too_old(books, ours).into());
+        }
+        schema::Applied {
+            standing: plan.standing,
+            steps: plan.steps,
+            advice: Vec::new(),
+        }
+    } else {
+        schema::apply(&mut connection, ours).await?
+    };
     connection.close().await?;
-    // Not in the migrations alone: an administrator may have created the roles since.
-    let store = Store::connect_lazy(settings.connect_options(), Route::Direct, 1, GRANTS_WITHIN);
-    let advice = store.grant_roles().await?;
-    store.pool.close().await;
-    let applied: Vec<_> = MIGRATOR
-        .iter()
-        .filter(|migration| !before.contains(&migration.version))
-        .collect();
     let mut out = std::io::stdout().lock();
     if output.json {
-        let listed: Vec<_> = applied
-            .iter()
-            .map(|migration| serde_json::json!({ "version": migration.version, "description": migration.description }))
-            .collect();
-        writeln!(
-            out,
-            "{}",
-            serde_json::json!({ "applied": listed, "advice": advice })
-        )?;
-    } else if applied.is_empty() {
-        writeln!(out, "The database is up to date.")?;
-    } else {
-        for migration in applied {
-            writeln!(
-                out,
-                "applied {:04} {}",
-                migration.version, migration.description
-            )?;
-        }
+        let report = serde_json::json!({
+            "release": ours.release.to_string(),
+            "level": ours.level(),
+            "dry_run": args.dry_run,
+            "steps": applied.steps,
+            "newer": match &applied.standing {
+                Standing::Served { release, level } => Some(serde_json::json!({ "release": release, "level": level })),
+                _ => None,
+            },
+            "advice": applied.advice,
+        });
+        writeln!(out, "{report}")?;
+        return Ok(Exit::Done.into());
     }
-    if !output.json {
-        for advice in advice {
-            writeln!(out, "next: {advice}")?;
+    match &applied.standing {
+        Standing::Served { release, level } => writeln!(
+            out,
+            "The database has the schema of wxnotify {release} (level {level}), newer than this wxnotify {} (level {}), which it still serves: nothing was changed.",
+            ours.release,
+            ours.level()
+        )?,
+        _ if applied.steps.is_empty() => writeln!(out, "The database is up to date.")?,
+        _ if args.dry_run => {
+            for step in &applied.steps {
+                writeln!(out, "would {step}")?;
+            }
         }
+        _ => writeln!(out, "{}", in_brief(&applied.steps))?,
+    }
+    for advice in applied.advice {
+        writeln!(out, "next: {advice}")?;
     }
     Ok(Exit::Done.into())
+}
+
+/// Migrations and what was dropped by name, the rest by number: a first migration makes more than a hundred objects.
+fn in_brief(steps: &[Step]) -> String {
+    let mut lines = Vec::new();
+    let mut made = BTreeMap::<(&str, &str), usize>::new();
+    for step in steps {
+        match step {
+            Step::Make { kind, .. } => *made.entry((kind.as_str(), "made")).or_default() += 1,
+            Step::Replace { kind, .. } => {
+                *made.entry((kind.as_str(), "replaced")).or_default() += 1
+            }
+            Step::TakeOver | Step::Migrate { .. } | Step::Drop { .. } | Step::Grant => {
+                lines.push(format!("done: {step}"));
+            }
+        }
+    }
+    lines.extend(
+        made.into_iter()
+            .map(|((kind, done), count)| format!("{done}: {kind} × {count}")),
+    );
+    lines.join("\n")
 }

@@ -15,6 +15,7 @@ pub mod notification;
 pub mod operate;
 pub mod postgres;
 pub mod retry;
+pub mod schema;
 pub mod simulate;
 pub mod store;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 //!
 //! A notification is *due* when its time has come and nothing else holds it back, *leased* while a live row of
 //! `notification_leases` names it, *in doubt* when a send of it may have reached WeChat, and *settled* when an outcome
-//! was recorded. The kernel's rules live in the database's own functions (`migrations/`), so that every statement here is
+//! was recorded. The kernel's rules live in the database's own functions (`sql/schema/`), so that every statement here is
 //! one call; this module turns rows into [`Notification`]s and [`Outcome`]s into arrays. No other module names a table.
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgConnection, PgPool, Row};
 
@@ -35,9 +34,6 @@ pub use events::{ClaimPolicy, EVENTS_A_CALL, Punishment};
 pub use mirror::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
 pub use upkeep::{Durability, Front, SendingApp};
-
-/// The schema, one migration a step.
-pub static MIGRATOR: Migrator = sqlx::migrate!();
 
 /// Of a store's connections, this many lease and look at the bell.
 const LEASING_CONNECTIONS: u32 = 1;
@@ -82,7 +78,7 @@ pub enum StoreError {
 }
 
 /// A database error without its detail, which may print a row.
-fn describe(error: &sqlx::Error) -> String {
+pub(crate) fn describe(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(refused) => format!(
             "{} (SQLSTATE {})",

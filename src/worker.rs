@@ -37,7 +37,8 @@ use crate::maintenance;
 use crate::mirror::Mirror;
 use crate::notification::{Effect, PauseUntil};
 use crate::retry::{Reconnect, RetryPolicy};
-use crate::store::{ClaimPolicy, DoubtPolicy, MIGRATOR, Route, SendingApp, Store, StoreError};
+use crate::schema::{self, SchemaError, Standing};
+use crate::store::{ClaimPolicy, DoubtPolicy, Route, SendingApp, Store, StoreError};
 use crate::telemetry;
 use crate::token_keeper::TokenKeeper;
 use crate::wechat::errcode::ErrcodeTable;
@@ -72,23 +73,28 @@ pub enum RunEnd {
 pub enum RunError {
     /// The database has no schema, or an older one than this program needs.
     #[error(
-        "the schema is at version {found}, this wxnotify needs {needed}: run `wxnotify migrate`, or start with `--migrate`",
-        found = found.map_or_else(|| "none".to_owned(), |version| version.to_string())
+        "the database's schema is {found}, this is wxnotify {} (level {}): run `wxnotify migrate`, or start with `--migrate`",
+        env!("CARGO_PKG_VERSION"),
+        schema::OF_THIS_PROGRAM.level()
     )]
     Schema {
-        /// The newest migration that was applied.
-        found: Option<i64>,
-        /// The newest this program has.
-        needed: i64,
+        /// What was found, in words.
+        found: String,
     },
+    /// Tables and texts are not of one build: a migration was interrupted, or this is another build of the same release.
+    #[error(
+        "the functions in the database are not those of this build of wxnotify {} (or a migration was interrupted): run `wxnotify migrate`",
+        env!("CARGO_PKG_VERSION")
+    )]
+    OtherText,
     /// Migrations take a lock of their session, which a pooler would leave behind for ever.
     #[error(
         "migrations need the server itself, and WXNOTIFY_POOLER says that a pooler in transaction mode is in between: run `wxnotify migrate` with the server's address in DATABASE_URL and without WXNOTIFY_POOLER"
     )]
     MigrateThroughPooler,
-    /// A migration failed.
-    #[error("the migrations failed: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The schema could not be made, or has no use for this program.
+    #[error(transparent)]
+    Migrate(#[from] SchemaError),
     /// The database answered, but not as it should.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -353,26 +359,14 @@ async fn wait_for_schema(
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<Option<()>, RunError> {
-    let needed = MIGRATOR
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or_default();
+    let ours = &*schema::OF_THIS_PROGRAM;
     let mut waits = Reconnect::new();
     loop {
-        let error = match store.schema_version().await {
-            Ok(found) if found >= Some(needed) => break,
-            Ok(_) if migrate && store.pool.route() == Route::TransactionPooler => {
-                return Err(RunError::MigrateThroughPooler);
-            }
-            Ok(_) if migrate => {
-                MIGRATOR.run(&*store.pool).await?;
-                for advice in store.grant_roles().await? {
-                    warn!("{advice}");
-                }
-                break;
-            }
-            Ok(found) => return Err(RunError::Schema { found, needed }),
+        let error = match store.read_schema_books().await {
+            Ok(found) => match check_schema(store, &Standing::of(&found, ours), migrate).await? {
+                None => break,
+                Some(error) => error,
+            },
             // The server answered and refuses us: waiting will not help.
             Err(error)
                 if error.sqlstate().is_some_and(|code| {
@@ -393,6 +387,48 @@ async fn wait_for_schema(
     }
     health.database_ok();
     Ok(Some(()))
+}
+
+/// Whether a worker may start on a schema of that standing, after a migration if it may make one. An error that is returned as
+/// a value passes by itself.
+async fn check_schema(
+    store: &Store,
+    standing: &Standing,
+    migrate: bool,
+) -> Result<Option<StoreError>, RunError> {
+    match standing {
+        Standing::Current => return Ok(None),
+        Standing::Served { release, level } => {
+            info!(
+                "The schema is wxnotify {release}'s (level {level}), newer than this program, which it still serves"
+            );
+            return Ok(None);
+        }
+        Standing::TooOld(books) => {
+            return Err(SchemaError::too_old(books.clone(), &schema::OF_THIS_PROGRAM).into());
+        }
+        Standing::Behind { .. } | Standing::OtherText => {}
+    }
+    if migrate && store.pool.route() == Route::TransactionPooler {
+        return Err(RunError::MigrateThroughPooler);
+    }
+    if !migrate {
+        return Err(match standing {
+            Standing::Behind { found } => RunError::Schema {
+                found: found.clone(),
+            },
+            _ => RunError::OtherText,
+        });
+    }
+    let mut connection = match store.connect().await {
+        Ok(connection) => connection,
+        Err(error) => return Ok(Some(error)),
+    };
+    let applied = schema::apply(&mut connection, &schema::OF_THIS_PROGRAM).await;
+    for advice in applied?.advice {
+        warn!("{advice}");
+    }
+    Ok(None)
 }
 
 /// Registers the worker and builds what its tasks share.

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
 use tokio::process::{Child, Command};
+use wxnotify::schema;
 
 use crate::message;
 use crate::stage::{Database, wxnotify_program};
@@ -232,9 +233,16 @@ pub fn wxnotify_for_ever(
     Ok(command)
 }
 
+/// The schema.
+pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    let mut connection = pool.acquire().await?.detach();
+    schema::apply(&mut connection, &schema::OF_THIS_PROGRAM).await?;
+    Ok(connection.close().await?)
+}
+
 /// The schema, `apps` mini-programs and `rows` due rows shared evenly among them.
 pub async fn load_wxnotify(pool: &PgPool, apps: u64, rows: u64) -> anyhow::Result<()> {
-    wxnotify::store::MIGRATOR.run(pool).await?;
+    migrate(pool).await?;
     sqlx::query("insert into wechat_apps (appid) select unnest($1::text[])")
         .bind((1..=apps).map(message::appid).collect::<Vec<_>>())
         .execute(pool)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, Executor, PgPool};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgPool};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +13,8 @@ use super::comparison::Belief;
 use super::plan::{self, BOOKS, CAFE, CINEMA, Fate, Plan, REFUND, RefusedInsert, SECRET};
 use super::screen::Screen;
 use crate::config::{Settings, Sources};
+use crate::schema;
 use crate::simulate::{CallbackSpec, FakeWechat, Ledger, SimulateOptions};
-use crate::store::MIGRATOR;
 use crate::worker::{self, RunEnd, RunError, RunOptions};
 
 /// What both sides of the callbacks know.
@@ -98,10 +98,9 @@ impl<'a> Stage<'a> {
             .connect(database_url)
             .await
             .context("connecting to the throwaway database")?;
-        MIGRATOR
-            .run(&pool)
-            .await
-            .context("applying the migrations")?;
+        let mut connection = pool.acquire().await?.detach();
+        schema::apply(&mut connection, &schema::OF_THIS_PROGRAM).await?;
+        connection.close().await?;
         let fake = start_fake(plan, seed, listen).await?;
         for (appid, name) in [(CAFE, "咖啡小程序"), (CINEMA, "影院小程序")] {
             sqlx::query(include_str!("../../sql/demo/add_demo_app.sql"))

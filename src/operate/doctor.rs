@@ -14,7 +14,8 @@ use serde_json::json;
 use super::Operator;
 use super::report::{Report, Table, Tone, cell};
 use crate::config::Settings;
-use crate::store::{MIGRATOR, Store, StoreError};
+use crate::schema::{self, Found, Standing};
+use crate::store::{Store, StoreError};
 use checks::{Finding, Verdict};
 
 /// `wxnotify doctor`
@@ -76,11 +77,10 @@ async fn look_at_database(store: &Store) -> Vec<Finding> {
     findings.push(judge("commits", store.durability().await, |durability| {
         checks::commits(&durability)
     }));
-    let known = MIGRATOR.iter().map(|migration| migration.version).max();
-    let version = store.schema_version().await;
-    let is_migrated = !matches!(version, Ok(None));
-    findings.push(judge("schema", version, |version| {
-        checks::schema(version, known.unwrap_or(0))
+    let found = store.read_schema_books().await;
+    let is_migrated = !matches!(found, Ok(Found::Nothing));
+    findings.push(judge("schema", found, |found| {
+        checks::schema(&Standing::of(&found, &schema::OF_THIS_PROGRAM))
     }));
     findings.push(judge(
         "holding back VACUUM",

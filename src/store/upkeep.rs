@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::{Connection, PgConnection, Row};
 
 use super::{Connections, Store, StoreError};
+use crate::schema::{Books, Found};
 use crate::telemetry::QueueWeight;
 
 /// The first row of one lane.
@@ -265,29 +267,38 @@ impl Store {
         Ok(dropped)
     }
 
-    /// Grants wxnotify's roles what each is for, after a migration. Returns what an administrator should mend.
+    /// A connection beside the pool, for a migration, which sets its session otherwise.
     ///
     /// # Errors
     ///
-    /// The user is not the owner of the schema's tables, or the database did not answer.
-    pub async fn grant_roles(&self) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query_scalar(include_str!("../../sql/grant_roles.sql"));
-        self.run("grant_roles", query.fetch_all(&self.pool)).await
+    /// The database did not answer, or refused.
+    pub async fn connect(&self) -> Result<PgConnection, StoreError> {
+        let options = self.pool.connect_options();
+        self.run("connect", PgConnection::connect_with(&options))
+            .await
     }
 
-    /// The newest migration of the schema; `None`: there is no schema.
+    /// What the schema says of itself; a schema from before the first release says nothing.
     ///
     /// # Errors
     ///
     /// The database did not answer.
-    pub async fn schema_version(&self) -> Result<Option<i64>, StoreError> {
-        let query = sqlx::query_scalar(include_str!("../../sql/schema_version.sql"));
+    pub async fn read_schema_books(&self) -> Result<Found, StoreError> {
+        let query = sqlx::query(include_str!("../../sql/migrate/read_books.sql"));
         match self
-            .run("schema_version", query.fetch_one(&self.pool))
+            .run("read_books", query.fetch_optional(&self.pool))
             .await
         {
-            Err(error) if error.sqlstate().as_deref() == Some("42P01") => Ok(None),
-            other => other,
+            Ok(None) => Ok(Found::Nothing),
+            Ok(Some(row)) => Ok(Found::Books(Books {
+                level: row.get("level"),
+                serves: row.get("serves"),
+                release: row.get("release"),
+                fingerprint: row.get("fingerprint"),
+                rights: row.get("rights"),
+            })),
+            Err(error) if error.sqlstate().as_deref() == Some("42P01") => Ok(Found::Nothing),
+            Err(error) => Err(error),
         }
     }
 

@@ -135,7 +135,7 @@ async fn lease_ids_go_back() {
         stage
             .sql(&format!(
                 "begin;
-                 select pg_advisory_xact_lock(20784, hashtext(appid)) from wechat_apps order by appid;
+                 select pg_advisory_xact_lock(20786, hashtext(appid)) from wechat_apps order by appid;
                  delete from notification_leases where started_at is null;
                  select setval(pg_get_serial_sequence('notification_leases', 'lease_id'),
                      greatest(1, (select max(lease_id) from notification_leases), (select max(last_lease) from pending_notifications)));

@@ -18,8 +18,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 use wxnotify::postgres::{Options, ThrowawayPostgres};
+use wxnotify::schema;
 use wxnotify::simulate::{Control, FakeWechat, SimulateOptions};
-use wxnotify::store::MIGRATOR;
 
 use crate::checker::{self, History, JOURNAL, Rules, Told};
 use crate::proxy::Proxy;
@@ -378,7 +378,11 @@ async fn prepare(url: &str) {
         .connect(url)
         .await
         .unwrap();
-    MIGRATOR.run(&pool).await.unwrap();
+    let mut connection = pool.acquire().await.unwrap().detach();
+    schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
     sqlx::raw_sql(JOURNAL).execute(&pool).await.unwrap();
     for appid in APPS {
         sqlx::query("insert into wechat_apps (appid) values ($1)")

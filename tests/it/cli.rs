@@ -79,22 +79,6 @@ fn a_database_out_of_reach_ends_with_69_and_without_its_password() {
 }
 
 #[tokio::test]
-async fn migrate_applies_each_migration_once_and_says_so() {
-    let database = TestDatabase::empty().await;
-    let migrate = || {
-        let (code, stdout, stderr) = run(wxnotify()
-            .args(["migrate", "--json"])
-            .env("DATABASE_URL", database.url()));
-        assert_eq!(code, Some(0), "{stderr}");
-        let report: Value = serde_json::from_str(&stdout).unwrap();
-        report["applied"].as_array().unwrap().len()
-    };
-    let count = wxnotify::store::MIGRATOR.iter().count();
-    assert_eq!(migrate(), count);
-    assert_eq!(migrate(), 0);
-}
-
-#[tokio::test]
 async fn settings_come_from_a_file_and_a_flag_too() {
     let database = TestDatabase::empty().await;
     let file = tempfile::NamedTempFile::new().unwrap();

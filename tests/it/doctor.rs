@@ -115,31 +115,33 @@ async fn an_empty_database_is_told_to_be_migrated_and_nothing_crashes() {
 }
 
 #[tokio::test]
-async fn a_schema_of_another_version_is_a_failure() {
+async fn a_schema_of_another_release_is_a_failure_unless_it_serves_this_one() {
     let queue = Queue::new().await;
-    let known: i64 = sqlx::query_scalar("select max(version) from _sqlx_migrations")
-        .fetch_one(queue.pool())
-        .await
-        .unwrap();
-    run(queue.pool(), "update _sqlx_migrations set version = 9999 where version = (select max(version) from _sqlx_migrations)").await;
-    assert_found(
-        &examine(queue.pool()).await,
-        "schema",
-        "failure",
-        "newer than this program",
-    );
-    run(
-        queue.pool(),
-        "delete from _sqlx_migrations where version = 9999",
-    )
-    .await;
-    let older = examine(queue.pool()).await;
-    assert_found(
-        &older,
-        "schema",
-        "failure",
-        &format!("older than this program's {known}"),
-    );
+    for (change, verdict, words) in [
+        (
+            "release = '99.0.0', level = level + 1",
+            "ok",
+            "which it still serves",
+        ),
+        ("serves = level", "failure", "does not serve"),
+        (
+            "release = '0.0.1', level = 1, serves = 1, fingerprint = 'x'",
+            "failure",
+            "older than this program's",
+        ),
+        (
+            "release = 'not a release'",
+            "failure",
+            "older than this program's",
+        ),
+    ] {
+        run(
+            queue.pool(),
+            &format!("update wxnotify_schema set {change}"),
+        )
+        .await;
+        assert_found(&examine(queue.pool()).await, "schema", verdict, words);
+    }
 }
 
 #[tokio::test]

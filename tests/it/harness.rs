@@ -13,7 +13,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::store::MIGRATOR;
+use wxnotify::schema;
 
 /// The key of the lock under which test programs that share a server make the template.
 const TEMPLATE_LOCK: i64 = 7_274_101;
@@ -58,15 +58,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
-/// Migrates the template unless the server has one of these very migrations.
+/// Migrates the template unless the server has one of this very schema, tables and code.
 async fn make_template(url: &str) -> String {
-    let checksum = MIGRATOR
-        .iter()
-        .flat_map(|migration| migration.checksum.iter());
-    let fingerprint = checksum.fold(0_u64, |sum, byte| {
-        sum.rotate_left(7) ^ u64::from(*byte).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    });
-    let template = format!("wxnotify_template_{fingerprint:016x}");
+    let fingerprint = schema::OF_THIS_PROGRAM.fingerprint();
+    let template = format!("wxnotify_template_{}", &fingerprint[..16]);
     let unfinished = format!("{template}_unfinished");
     let mut server = PgConnection::connect(url).await.unwrap();
     sqlx::query("select pg_advisory_lock($1)")
@@ -87,7 +82,9 @@ async fn make_template(url: &str) -> String {
             .unwrap()
             .database(&unfinished);
         let mut connection = PgConnection::connect_with(&options).await.unwrap();
-        MIGRATOR.run(&mut connection).await.unwrap();
+        schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
+            .await
+            .unwrap();
         connection.close().await.unwrap();
         run(
             &mut server,

@@ -23,6 +23,7 @@ mod postgres;
 mod quotas;
 mod random_rows;
 mod readme;
+mod schema;
 mod security;
 mod simulate;
 mod templates;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sqlx::{AssertSqlSafe, PgPool};
 use wxnotify::cli::Exit;
 use wxnotify::config::SETTINGS;
-use wxnotify::store::MIGRATOR;
+use wxnotify::schema;
 use wxnotify::telemetry::METRICS;
 
 use crate::harness::{TestDatabase, wxnotify};
@@ -351,7 +351,9 @@ async fn an_ordinary_owner_of_the_database_can_migrate_send_and_operate() {
          set role {role}"
     );
     run(&mut connection, &become_owner).await;
-    MIGRATOR.run(&mut connection).await.unwrap();
+    schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
+        .await
+        .unwrap();
     run(
         &mut connection,
         "select add_app('wx0123456789abcdef');

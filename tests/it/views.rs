@@ -791,12 +791,12 @@ async fn every_table_view_column_and_function_has_a_comment() {
         &queue,
         "select c.relname::text from pg_class c
          where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'S') and not c.relispartition
-           and c.relname <> '_sqlx_migrations' and obj_description(c.oid, 'pg_class') is null
+           and obj_description(c.oid, 'pg_class') is null
            and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'i' and c.relkind = 'S')
          union all
          select c.relname || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
          where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition
-           and c.relname <> '_sqlx_migrations' and a.attnum > 0 and not a.attisdropped and col_description(c.oid, a.attnum) is null
+           and a.attnum > 0 and not a.attisdropped and col_description(c.oid, a.attnum) is null
          union all
          select p.oid::regprocedure::text from pg_proc p
          where p.pronamespace = 'public'::regnamespace and obj_description(p.oid, 'pg_proc') is null

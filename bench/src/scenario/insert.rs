@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::RunArgs;
+use crate::contender;
 use crate::message;
 use crate::report::{self, Table, median};
 use crate::stage::Stage;
@@ -98,7 +99,7 @@ async fn measure(
     load: impl AsyncFn(&mut PgConnection, u64, Fields) -> anyhow::Result<()>,
 ) -> anyhow::Result<Cost> {
     let database = stage.database().await?;
-    wxnotify::store::MIGRATOR.run(&database.pool).await?;
+    contender::migrate(&database.pool).await?;
     let mut connection = PgConnection::connect(&database.url).await?;
     let preparation = match variant {
         Variant::AsShipped => "",

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::config::AppSecrets;
+use crate::schema::Standing;
 use crate::store::doctor::{
     AppCare, Backends, BrokenObject, ForeignEvents, Holder, LapsedLeases, MonthPartition, Rights,
     Server, TableCare,
@@ -304,32 +305,50 @@ pub fn commits(durability: &Durability) -> Finding {
 
 /// Whether schema and program fit.
 #[must_use]
-pub fn schema(version: Option<i64>, known: i64) -> Finding {
-    let why = "the program calls functions of its own version of the schema";
-    match version {
-        None => Finding::failure(
+pub fn schema(standing: &Standing) -> Finding {
+    let why =
+        "the program calls functions of its own release, or of a newer one that still serves it";
+    let ours = env!("CARGO_PKG_VERSION");
+    match standing {
+        Standing::Behind { found } if found == "none" => Finding::failure(
             "schema",
-            "there is none, or this user may not see it",
+            "there is none that this program knows, or this user may not see it",
             why,
             "run `wxnotify migrate`; if it was run, check the search_path and the user of DATABASE_URL",
         ),
-        Some(version) if version < known => Finding::failure(
+        Standing::Behind { found } => Finding::failure(
             "schema",
-            format!("version {version}, older than this program's {known}"),
+            format!("{found}, older than this program's, wxnotify {ours}"),
             why,
             "run `wxnotify migrate`",
         ),
-        Some(version) if version > known => Finding::failure(
+        Standing::OtherText => Finding::failure(
             "schema",
-            format!("version {version}, newer than this program's {known}"),
+            format!(
+                "its functions are not those of this build of wxnotify {ours}, or a migration was interrupted"
+            ),
             why,
-            "install the version of wxnotify that migrated it",
+            "run `wxnotify migrate`",
         ),
-        Some(version) => Finding::ok(
+        Standing::TooOld(books) => Finding::failure(
             "schema",
-            format!("version {version}, as this program's"),
+            format!(
+                "wxnotify {}'s (level {}), which does not serve wxnotify {ours} any more",
+                books.release, books.level
+            ),
+            why,
+            format!("install wxnotify {} or newer", books.release),
+        ),
+        Standing::Served { release, level } => Finding::ok(
+            "schema",
+            format!(
+                "wxnotify {release}'s (level {level}), newer than this program, which it still serves"
+            ),
             why,
         ),
+        Standing::Current => {
+            Finding::ok("schema", format!("of this program, wxnotify {ours}"), why)
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use wxnotify::operate::{OperateCommand, execute};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::store::{MIGRATOR, Store};
+use wxnotify::schema;
+use wxnotify::store::Store;
 
 use super::Login;
 use crate::harness::{TestDatabase, assert_recorded, wxnotify};
@@ -85,7 +86,7 @@ async fn each_role_has_exactly_the_rights_on_record() {
         ] {
             assert!(denied(role, &format!(" {table}")), "{role}: {table}");
         }
-        assert!(denied(role, "wxnotify_grant_roles"), "{role}");
+        assert!(denied(role, " wxnotify_schema_texts"), "{role}");
     }
     assert!(denied("wxnotify_operator", " pending_notifications"));
     for role in ROLES {
@@ -250,7 +251,7 @@ async fn a_producer_sees_changes_and_cancels_its_own_rows_alone() {
         "select resume_app('wx')",
         "select wxnotify_ingest_event('wx', '{}')",
         "select setval('notification_bell', 0)",
-        "select wxnotify_grant_roles()",
+        "update wxnotify_schema set serves = 1",
         "create table public.mine ()",
         "set session authorization postgres",
         "set role wxnotify_worker",
@@ -524,7 +525,7 @@ async fn an_operator_uses_every_command_and_touches_no_table() {
         "select wxnotify_finish('wx', '{1}', '{sent}', 'reply', null)",
         "select wxnotify_claim_token('wx', 'w#1', null, 60, 30)",
         "select wxnotify_drop_old_partition(1)",
-        "select wxnotify_grant_roles()",
+        "update wxnotify_schema set serves = 1",
     ] {
         assert_eq!(operator.refused(forbidden).await, DENIED, "{forbidden}");
     }
@@ -600,7 +601,7 @@ async fn every_function_fixes_its_search_path_and_public_may_call_none() {
     .await;
     assert!(
         nobodys.is_empty(),
-        "granted to nobody, see wxnotify_grant_roles: {nobodys:#?}"
+        "granted to nobody, in their files in sql/schema: {nobodys:#?}"
     );
 }
 
@@ -660,7 +661,7 @@ async fn a_worker_drops_what_retention_ended_and_owns_nothing() {
         "select cancel_notification(1)",
         "select confirm_sent(1)",
         "select wxnotify_end_doubts('{1}', 'sent')",
-        "select wxnotify_grant_roles()",
+        "update wxnotify_schema set serves = 1",
     ] {
         assert_eq!(worker.refused(forbidden).await, DENIED, "{forbidden}");
     }
@@ -795,7 +796,9 @@ async fn the_roles_work_in_a_schema_of_another_name() {
         .execute(&mut owner)
         .await
         .unwrap();
-    MIGRATOR.run(&mut owner).await.unwrap();
+    schema::apply(&mut owner, &schema::OF_THIS_PROGRAM)
+        .await
+        .unwrap();
     let shop = Login::of("wxnotify_producer", &database).await;
     let support = Login::of("wxnotify_operator", &database).await;
     let statement = "insert into \"Notify\".pending_notifications (appid, openid, template_id, data) values ('wx', 'o', 't', '{\"thing1\": \"x\"}')";

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
+use wxnotify::schema;
 use wxnotify::simulate::{FakeWechat, SimulateOptions};
-use wxnotify::store::MIGRATOR;
 use wxnotify::worker::RunOptions;
 
 use super::{APP, Running, Scene, environment, insert};
@@ -33,7 +33,11 @@ impl Mortal {
             .connect(postgres.url())
             .await
             .unwrap();
-        MIGRATOR.run(&pool).await.unwrap();
+        let mut connection = pool.acquire().await.unwrap().detach();
+        schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
         sqlx::query("insert into wechat_apps (appid) values ($1)")
             .bind(APP)
             .execute(&pool)

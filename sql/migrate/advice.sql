@@ -1,0 +1,12 @@
+-- What an administrator should mend after a migration, one sentence a row.
+select format('%s cannot create the roles %s: have an administrator of the server run deploy/roles.sql, then run `wxnotify migrate` again',
+              current_user, string_agg(role, ', ' order by role))
+from unnest(array['wxnotify_producer', 'wxnotify_operator', 'wxnotify_viewer', 'wxnotify_worker']) role
+where to_regrole(role) is null
+having count(*) > 0
+union all
+select format('every user of this database may create objects in the schema %1$I and could slip functions under ours: '
+              || 'REVOKE CREATE ON SCHEMA %1$I FROM PUBLIC', n.nspname)
+from pg_namespace n
+where n.nspname = current_schema()
+  and exists (select from aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE')

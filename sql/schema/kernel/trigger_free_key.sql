@@ -1,0 +1,4 @@
+create or replace trigger free_key after update or delete on pending_notifications for each row
+    when (old.dedup_key is not null
+          and (current_setting('gin_fuzzy_search_limit') <> '20784' or not has_table_privilege('notification_leases'::regclass, 'insert')))
+    execute function wxnotify_free_key();

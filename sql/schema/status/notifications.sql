@@ -1,0 +1,289 @@
+create or replace view notifications as
+select n.id, n.appid, n.status, n.reason, n.next_at, n.openid, n.template_id, n.kind, n.page, n.data, n.lane,
+       n.business_ref, n.dedup_key, n.send_at, n.expire_at, n.attempts, n.attempts_max, n.errcode, n.errmsg, n.msgid,
+       n.in_doubt_since, n.may_be_doubled, n.credit, n.duplicate_of, n.worker, n.settled_by, n.on_doubt, n.producer,
+       n.last_attempt_at, n.created_at, n.finished_at, n.receipt_at, n.receipt_code, n.receipt_status
+from (
+    select 'sending'::text as status, 'being sent'::text as reason, l.expires_at as next_at,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, l.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notification_leases l
+    cross join lateral unnest(l.ids) as leased (id)
+    join notifications_pending r on r.id = leased.id and r.last_lease is distinct from l.lease_id
+    where l.started_at is not null
+
+    union all
+    select 'held', 'a held credit, sent only when armed', nullif(r.due, 'infinity'),
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    where r.held and not r.is_sending
+
+    union all
+    select 'in_doubt',
+           case when r.kind = 'service_card' and not coalesce(r.extra ? 'ext_json', false) then 'a send may have arrived; WeChat is asked for the card''s state'
+                else case r.on_doubt when 'hold' then 'a send may have arrived; waits for evidence or an operator'
+                           else 'a send may have arrived; sent again when no evidence comes' end end,
+           nullif(r.due, 'infinity'),
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    where r.in_doubt_since is not null and not r.held and not r.is_sending
+
+    union all
+    -- paused, 1: the app is unknown or paused
+    select 'paused', case when a.appid is null then 'unknown app' else 'app paused: ' || coalesce(a.pause_reason, 'no reason given') end,
+           nullif(least(r.expire_at, r.login_until, case when a.appid is null then 'infinity' else greatest(r.due, a.paused_until, t.paused_until) end), 'infinity'),
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notification_lanes l
+    cross join lateral (
+        select q.* from notifications_pending q
+        where q.appid = l.appid and q.lane = l.lane and q.in_doubt_since is null and not q.held and not q.is_sending
+        order by q.due, q.id + 0) r
+    left join wechat_apps a on a.appid = r.appid
+    left join wechat_templates t on t.appid = r.appid and t.template_id = r.template_id
+    where l.app_is_paused
+
+    union all
+    -- paused, 2: the template is paused. No index leads with the template: this reads the rows of its app.
+    select 'paused', 'template paused: ' || coalesce(t.pause_reason, 'no reason given'),
+           nullif(least(r.expire_at, greatest(nullif(r.due, 'infinity'), t.paused_until)), 'infinity'),
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from wechat_templates t
+    join notifications_pending r on r.appid = t.appid and r.template_id = t.template_id
+    where t.paused_until > statement_timestamp()
+      and not r.app_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- paused, 3: the pause is over, the row waits out the delay it was parked with
+    select 'paused', 'was paused; its turn comes at next_at', r.due,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    where r.waiting_for in ('app', 'template') and r.due > statement_timestamp()
+      and not r.app_is_paused and not r.template_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- paused, 4: the user refuses the template
+    select 'paused', 'the user refused this template' || coalesce(' at ' || to_char(f.refused_at, 'YYYY-MM-DD HH24:MI:SSOF'), '')
+               || case f.said_by when '43101' then ' (43101)' else '' end,
+           r.expire_at,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    left join wechat_refusals f on f.appid = r.appid and f.openid = r.openid and f.template_id = r.template_id
+    where r.waiting_for = 'refused'
+      and not r.app_is_paused and not r.template_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    select 'retrying',
+           case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)')
+                else coalesce(r.errmsg, 'waits for its next attempt') end,
+           r.due,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    left join wechat_errcodes e on e.errcode = r.errcode
+    where r.waiting_for = 'retry' and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- scheduled, 1: next_at is due alone, so that a condition on it reaches the index
+    select 'scheduled', 'not before send_at', r.due,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    where r.waiting_for is null and r.due > statement_timestamp()
+      and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- scheduled, 2: due now for its login code alone
+    select 'scheduled', 'not before send_at; its login code is exchanged for the openid', least(r.expire_at, r.send_at),
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    where r.waiting_for = 'login' and r.send_at > statement_timestamp()
+      and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- due, 1: behind another row, or parked for a pause that is over
+    select 'due',
+           case r.waiting_for
+                when 'user' then 'an earlier message to this user is being sent'
+                when 'pair' then 'an earlier message to this user from this template is in doubt'
+                when 'login' then 'its login code is exchanged for the openid'
+                when 'duplicate' then coalesce(
+                    'waits for notification '
+                    || (select k.id from notification_keys k where k.appid = r.appid and k.dedup_key = r.dedup_key)
+                    || ' with the same dedup_key', 'its dedup_key is free again: takes its turn')
+                else case when r.expire_at <= statement_timestamp() then 'expire_at has passed: about to end expired'
+                          else 'waits for a worker' end end,
+           coalesce(r.login_at, r.due),
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_pending r
+    where (r.waiting_for in ('user', 'pair', 'duplicate') or (r.waiting_for in ('app', 'template') and r.due <= statement_timestamp())
+           or (r.waiting_for = 'login' and coalesce(r.send_at <= statement_timestamp(), true)))
+      and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- due, 2: waits for nothing but a worker
+    select 'due',
+           case when r.expire_at <= statement_timestamp() then 'expire_at has passed: about to end expired' else 'waits for a worker' end,
+           r.due,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notification_lanes l
+    cross join lateral (
+        select q.* from notifications_pending q
+        where q.appid = l.appid and q.lane = l.lane and q.due <= statement_timestamp()
+          and q.waiting_for is null and not q.template_is_paused and q.in_doubt_since is null and not q.held and not q.is_sending
+        order by q.due, q.id + 0) r
+    where l.front <= statement_timestamp() and not l.app_is_paused
+
+    union all
+    select 'sent', case when r.kind = 'service_card' and r.receipt_at is not null
+                      then 'accepted by WeChat, whose event then said that the push failed: ' || coalesce(r.receipt_status, r.receipt_code::text, 'no reason given')
+                 when r.receipt_code <> 0
+                      then 'accepted by WeChat, whose sent event then reported a failure: ' || coalesce(r.receipt_status, r.receipt_code::text)
+                 when r.may_be_doubled and r.settled_by = 'reply'
+                      then 'accepted by WeChat; an earlier send was in doubt, so it may have arrived twice'
+                 when r.may_be_doubled then 'it arrived; more than one send was in doubt, so it may have arrived twice'
+                 when r.settled_by = 'event' then 'WeChat''s sent event ended a doubt'
+                 when r.settled_by = 'operator' then 'an operator confirmed that it was sent'
+                 when r.settled_by = 'read_back' then 'WeChat shows the card in this state or a later one'
+                 else 'accepted by WeChat' end, null,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_final r
+    where r.status = 'sent'
+
+    union all
+    select 'presumed_sent', case when r.may_be_doubled
+                      then '43101 after several doubts: the doubtful sends had spent the credit, so it may have arrived twice'
+                      else '43101 after a doubt on the last credit: the doubtful send had spent it' end, null,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_final r
+    where r.status = 'presumed_sent'
+
+    union all
+    select 'dead',
+           case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)')
+                else coalesce(r.errmsg, 'attempts used up') end,
+           null,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_final r
+    left join wechat_errcodes e on e.errcode = r.errcode
+    where r.status = 'dead'
+
+    union all
+    select 'expired', 'not sent before expire_at', null,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_final r
+    where r.status = 'expired'
+
+    union all
+    select 'cancelled', case r.settled_by when 'operator' then 'cancelled by an operator'
+                        when 'policy' then 'made of an accept whose own row came later' else 'cancelled by its producer' end, null,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_final r
+    where r.status = 'cancelled'
+
+    union all
+    select 'duplicate', 'notification ' || r.duplicate_of || ' with the same dedup_key was sent instead', null,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_final r
+    where r.status = 'duplicate'
+
+    union all
+    select 'unresolved', 'a send may have arrived; no evidence ever came', null,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+    from notifications_final r
+    where r.status = 'unresolved'
+) n;
+
+comment on view notifications is 'Every notification, pending and final, with its status: the operator''s contract. Filter by id, status, business_ref, or appid and openid.';
+comment on column notifications.id is 'Kept for life.';
+comment on column notifications.appid is 'The mini-program.';
+comment on column notifications.status is 'Not final: held, scheduled, due, sending, retrying, in_doubt, paused. Final: sent, presumed_sent, dead, expired, cancelled, duplicate, unresolved.';
+comment on column notifications.reason is 'Why it waits, or how it ended, in a short sentence.';
+comment on column notifications.next_at is 'When something next happens to it; null: nothing by itself (final, or an operator must act).';
+comment on column notifications.openid is 'The receiver.';
+comment on column notifications.template_id is 'WeChat''s private template id.';
+comment on column notifications.kind is 'one_time, long_term, device or service_card.';
+comment on column notifications.page is 'Page that the card opens.';
+comment on column notifications.data is 'The fields of the message.';
+comment on column notifications.lane is '0 urgent, 1 normal, 2 bulk.';
+comment on column notifications.business_ref is 'The business object.';
+comment on column notifications.dedup_key is 'Of rows with one key one is sent.';
+comment on column notifications.send_at is 'Not before.';
+comment on column notifications.expire_at is 'Not after.';
+comment on column notifications.attempts is 'Sends counted so far.';
+comment on column notifications.attempts_max is 'Attempts before it is dead-lettered.';
+comment on column notifications.errcode is 'WeChat''s last errcode.';
+comment on column notifications.errmsg is 'WeChat''s last errmsg, or the transport failure.';
+comment on column notifications.msgid is 'WeChat''s msgid of the accepted message.';
+comment on column notifications.in_doubt_since is 'Beginning of the first send whose result is or was unknown.';
+comment on column notifications.may_be_doubled is 'True: sent after an earlier send was in doubt, or in doubt more than once; the user may have received it twice.';
+comment on column notifications.credit is 'For dead rows, what became of the user''s credit: kept, gone or unknown.';
+comment on column notifications.duplicate_of is 'For duplicate: the id that was sent instead.';
+comment on column notifications.worker is 'Worker name and epoch that sends it or ended it.';
+comment on column notifications.settled_by is 'What ended it: reply, late_reply, event, policy, operator, producer, worker or read_back (WeChat shows the state of the service card).';
+comment on column notifications.on_doubt is 'What a doubt leads to: retry or hold.';
+comment on column notifications.producer is 'The database user that inserted or armed it.';
+comment on column notifications.last_attempt_at is 'When the last attempt was settled.';
+comment on column notifications.created_at is 'When it was inserted.';
+comment on column notifications.finished_at is 'When it became final; null before.';
+comment on column notifications.receipt_at is 'When WeChat''s event said what became of the message; null: it did not (yet).';
+comment on column notifications.receipt_code is 'Its ErrorCode: 0 is delivered.';
+comment on column notifications.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
+
+grant select on notifications to wxnotify_worker;
+grant select on notifications to wxnotify_operator;
+grant select (id, appid, status, reason, next_at, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, receipt_at, receipt_code, receipt_status)
+    on notifications to wxnotify_viewer;
