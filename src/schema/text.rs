@@ -146,7 +146,7 @@ impl Text {
         let end = self.sql.find(";\n").unwrap_or(self.sql.len());
         self.sql[..end]
             .lines()
-            .filter(|line| !line.trim_start().starts_with("--"))
+            .filter_map(|line| line.split("--").next())
             .flat_map(|line| line.split(|letter: char| !letter.is_alphanumeric() && letter != '_'))
             .any(|word| word == name)
     }

@@ -233,10 +233,10 @@ impl Queue {
             .unwrap()
     }
 
-    /// Runs a statement as wxnotify itself, past the guard; returns the rows it changed.
+    /// Runs a statement past every trigger, to bring rows into a state; returns the rows it changed.
     pub async fn force(&self, statement: &str) -> u64 {
         let mut transaction = self.pool().begin().await.unwrap();
-        sqlx::query("set local gin_fuzzy_search_limit = 20784")
+        sqlx::query("set local session_replication_role = replica")
             .execute(&mut *transaction)
             .await
             .unwrap();

@@ -1,5 +1,6 @@
 //! Who may do what, and what those who may not are told: database roles, TLS, and the HTTP listener under attack.
 
+mod attempts;
 mod listener;
 mod roles;
 mod tls;
@@ -14,7 +15,7 @@ use crate::harness::TestDatabase;
 /// The password of every login here.
 const PASSWORD: &str = "password-of-a-login-never-to-be-shown";
 
-/// A login that is a member of one of wxnotify's roles, and connections of it.
+/// A login that is a member of one of wxnotify's roles, or of none, and connections of it.
 pub struct Login {
     pub name: String,
     pub pool: PgPool,
@@ -26,7 +27,11 @@ impl Login {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("wxnotify_login_{}_{count}", std::process::id());
-        let statement = format!("create role {name} login password '{PASSWORD}' in role {role}");
+        let membership = match role {
+            "" => String::new(),
+            role => format!(" in role {role}"),
+        };
+        let statement = format!("create role {name} login password '{PASSWORD}'{membership}");
         sqlx::raw_sql(AssertSqlSafe(statement))
             .execute(database.pool())
             .await

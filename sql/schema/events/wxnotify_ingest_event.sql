@@ -16,7 +16,7 @@ declare
 begin
     if p_appid is null or p_payload is null or jsonb_typeof(p_payload) <> 'object' then
         raise exception 'an event is a JSON object' using errcode = 'invalid_parameter_value',
-            hint = 'wxnotify_ingest_event(''wx…'', ''{"Event": "subscribe_msg_sent_event", …}'')';
+            hint = 'wxnotify_ingest_event(''wx...'', ''{"Event": "subscribe_msg_sent_event", ...}'')';
     end if;
     if v_event is null or v_event not in ('subscribe_msg_sent_event', 'subscribe_msg_popup_event', 'subscribe_msg_change_event',
             'notify_service_msg_send_result', 'wxa_punish_event') then
@@ -31,6 +31,11 @@ begin
     end if;
     if v_created is null or v_created !~ '^[0-9]{1,10}$' then
         raise exception 'CreateTime of an event must be Unix seconds' using errcode = 'invalid_parameter_value';
+    end if;
+    -- A signed time of the far future would outlast every later word of the user, and in plaintext mode a captured signature is enough for it.
+    if to_timestamp(v_created::float8) > clock_timestamp() + interval '10 minutes' then
+        raise exception 'CreateTime of an event must not be later than 10 minutes from now' using errcode = 'invalid_parameter_value',
+            hint = 'Check the clock of the database server; an event of WeChat is as old as its way here.';
     end if;
 
     if v_event like 'subscribe_msg_%' then
@@ -65,8 +70,8 @@ begin
         from jsonb_array_elements(v_list) with ordinality x (entry, n))
     insert into wechat_events (appid, event, openid, template_id, msgid, occurred_at, payload, dedup_hash, error_code, error_status, answer, apply_at)
     select p_appid, v_event, v_openid, case v_event when 'notify_service_msg_send_result' then left(p_payload ->> 'notify_type', 128) else entry ->> 'TemplateId' end, msgid, to_timestamp(v_created::float8),
-           case when v_list = '[{}]' then p_payload
-                else p_payload - 'List' - 'Encrypt' - coalesce(v_wrapper, '') || jsonb_build_object('List', entry) end,
+           wxnotify_bound_payload(case when v_list = '[{}]' then p_payload
+                else p_payload - 'List' - 'Encrypt' - coalesce(v_wrapper, '') || jsonb_build_object('List', entry) end),
            sha256(convert_to(jsonb_build_array(v_event, v_openid, v_created, said)::text, 'UTF8')),
            case when v_event = 'notify_service_msg_send_result' then
                      case when p_payload ->> 'fail_ret' ~ '^-?[0-9]{1,18}$' then (p_payload ->> 'fail_ret')::bigint end

@@ -3,7 +3,7 @@
 -- failure of that row alone.
 create or replace function arm(p_appid text, p_openid text, p_template_id text, p_data jsonb, p_send_at timestamptz default null,
     p_page text default null, p_expire_at timestamptz default null) returns bigint
-language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
+language plpgsql volatile security definer set search_path from current set gin_fuzzy_search_limit = 0 set enable_seqscan = off as $$
 declare
     v_id   bigint;
     v_held boolean;

@@ -1,4 +1,2 @@
-create or replace trigger free_key after update or delete on pending_notifications for each row
-    when (old.dedup_key is not null
-          and (current_setting('gin_fuzzy_search_limit') <> '20784' or not has_table_privilege('notification_leases'::regclass, 'insert')))
-    execute function wxnotify_free_key();
+create or replace trigger free_key after update of send_at, held, template_id, dedup_key on pending_notifications for each row
+    when (old.dedup_key is not null) execute function wxnotify_free_key();

@@ -31,19 +31,15 @@ begin
             new.attempts_max := coalesce(new.attempts_max, 8);
             new.created_at := coalesce(new.created_at, now());
         end if;
-        if new.attempts <> 0 or new.rescues <> 0 or new.waiting_for is not null or new.in_doubt_since is not null
-           or new.last_lease is not null or new.last_errcode is not null or new.last_errmsg is not null
-           or new.last_attempt_at is not null or new.producer is distinct from session_user
-           or new.attempts is null or new.rescues is null then
-            new.attempts := 0;
-            new.rescues := 0;
-            new.waiting_for := null;
-            new.in_doubt_since := null;
-            new.last_lease := null;
-            new.last_errcode := null;
-            new.last_errmsg := null;
-            new.last_attempt_at := null;
-            new.producer := session_user;
+        -- Our columns: a producer has no right to give them (sql/schema/rights); what a restore or a copy gives is kept, a doubt above
+        -- all. NULL means the default.
+        if new.attempts is null or new.rescues is null or new.producer is null then
+            new.attempts := coalesce(new.attempts, 0);
+            new.rescues := coalesce(new.rescues, 0);
+            new.producer := coalesce(new.producer, session_user);
+        end if;
+        if new.appid is null then
+            new.appid := wxnotify_default_appid();
         end if;
     end if;
 
@@ -69,22 +65,24 @@ begin
 
     -- A number such as 1e100000 is a few bytes in jsonb and a great many as text: what is beyond measure is never written out.
     v_json := case when pg_column_size(new.data) <= 16384 then new.data::text end;
-    if (length(new.appid) <= 64 and new.appid <> '' and (length(new.openid) <= 128 and new.openid <> '' or new.openid is null and new.login_code is not null)
+    if (new.appid ~ '^[A-Za-z0-9_-]{1,64}$' and (length(new.openid) <= 128 and new.openid <> '' or new.openid is null and new.login_code is not null)
         and length(new.template_id) <= 128 and new.template_id <> ''
         and (new.kind = 'one_time' or new.kind in ('long_term', 'device', 'service_card')) and new.lane between 0 and 2 and new.attempts_max between 1 and 100
         and (new.on_doubt = 'retry' or new.on_doubt = 'hold')
         and (new.miniprogram_state = 'formal' or new.miniprogram_state in ('trial', 'developer'))
         and (new.lang = 'zh_CN' or new.lang in ('en_US', 'zh_HK', 'zh_TW')) and v_json like '{%' and octet_length(v_json) <= 4096
-        and (new.page is null or (length(new.page) <= 1024 and new.page <> '' and new.page not like '/%'))
+        and (new.page is null or (length(new.page) <= 1024 and new.page <> '' and new.page not like '/%' and new.page not like '%://%'
+                                  and new.page !~ E'[\\u0001-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff]'))
         and (new.send_at is null or new.send_at between '2000-01-01+00' and '2199-12-31+00')
         and (new.expire_at is null or new.expire_at between '2000-01-01+00' and '2199-12-31+00')
         and new.created_at between '2000-01-01+00' and '2199-12-31+00'
         and (new.dedup_key is null or length(new.dedup_key) between 1 and 200)
         and (new.business_ref is null or length(new.business_ref) between 1 and 200)
+        and concat(new.openid, new.template_id, new.business_ref, new.dedup_key) !~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]'
         and (new.extra is null or octet_length(new.extra::text) <= 4096)
         and (v_json <> '{}' or new.held or new.kind = 'service_card')) is not true then
         v_fault := case
-            when new.appid is null or length(new.appid) not between 1 and 64 then 'appid: 1 to 64 characters are required'
+            when new.appid is null or new.appid !~ '^[A-Za-z0-9_-]{1,64}$' then 'appid: 1 to 64 letters, digits, _ or - are required'
             when new.openid is null and new.login_code is null or length(new.openid) not between 1 and 128 then 'openid: a receiver of 1 to 128 characters is required, or a login_code'
             when new.template_id is null or length(new.template_id) not between 1 and 128 then 'template_id: 1 to 128 characters are required'
             when new.kind is null or new.kind not in ('one_time', 'long_term', 'device', 'service_card') then 'kind: must be one_time, long_term, device or service_card'
@@ -94,15 +92,22 @@ begin
             when new.miniprogram_state is null or new.miniprogram_state not in ('formal', 'trial', 'developer') then 'miniprogram_state: must be formal, trial or developer'
             when new.lang is null or new.lang not in ('zh_CN', 'en_US', 'zh_HK', 'zh_TW') then 'lang: must be zh_CN, en_US, zh_HK or zh_TW'
             when pg_column_size(new.data) > 16384 then 'data: at most 4096 bytes are allowed'
-            when v_json is null or left(v_json, 1) <> '{' then 'data: must be a JSON object such as {"thing2": {"value": "…"}}, not a string or an array'
+            when v_json is null or left(v_json, 1) <> '{' then 'data: must be a JSON object such as {"thing2": {"value": "..."}}, not a string or an array'
             when octet_length(v_json) > 4096 then format('data: %s bytes, at most 4096 are allowed', octet_length(v_json))
             when left(new.page, 1) = '/' then 'page: must not begin with a slash (WeChat answers 41030)'
             when length(new.page) not between 1 and 1024 then 'page: must be 1 to 1024 characters, or null'
+            when new.page like '%://%' then 'page: must be a path in the mini-program, not an address (WeChat answers 41030)'
+            when new.page ~ E'[\\u0001-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff]'
+                then 'page: must hold no blanks, line breaks or other invisible characters; write a blank in the query as %20'
             when new.send_at not between '2000-01-01+00' and '2199-12-31+00' then 'send_at: must be finite, after 2000 and before 2200; null means now, held = true means not yet'
             when new.expire_at not between '2000-01-01+00' and '2199-12-31+00' then 'expire_at: must be finite, after 2000 and before 2200; null means never'
             when new.created_at is null or new.created_at not between '2000-01-01+00' and '2199-12-31+00' then 'created_at: must be finite, after 2000 and before 2200'
             when length(new.dedup_key) not between 1 and 200 then 'dedup_key: must be 1 to 200 characters, or null'
             when length(new.business_ref) not between 1 and 200 then 'business_ref: must be 1 to 200 characters, or null'
+            when new.openid ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'openid: must hold no control characters'
+            when new.template_id ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'template_id: must hold no control characters'
+            when new.business_ref ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'business_ref: must hold no line breaks, control characters or marks that turn the direction of text'
+            when new.dedup_key ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'dedup_key: must hold no line breaks, control characters or marks that turn the direction of text'
             when octet_length(new.extra::text) > 4096 then format('extra: %s bytes, at most 4096 are allowed', octet_length(new.extra::text))
             when v_json = '{}' and new.kind <> 'service_card' then 'data: is empty; only a held row may wait for its data'
             else 'held: must be true or false'
@@ -159,7 +164,10 @@ begin
     end if;
 
     if tg_op = 'INSERT' then
-        new.due := least(case when new.held or new.openid is null then 'infinity' else greatest(new.send_at, clock_timestamp()) end, new.expire_at);
+        -- A row that waits for something brought its time along (a restore); a login code's is set by wxnotify_arrive_kind.
+        new.due := least(case when new.waiting_for is not null and new.due > '-infinity' then new.due
+                              when new.held or new.openid is null then 'infinity'
+                              else greatest(new.send_at, clock_timestamp()) end, new.expire_at);
     end if;
     return new;
 end $$;

@@ -1,7 +1,7 @@
 -- The first field of a message that WeChat would refuse, and the rule it breaks, by the types of WeChat's template parameters; null:
 -- none. What wxnotify_arrive cannot accept at a glance comes here. Never the value: a database log keeps error messages.
 create or replace function wxnotify_data_fault(p_data jsonb) returns text
-language plpgsql immutable set search_path from current as $$
+language plpgsql stable set search_path from current as $$
 declare
     c_month constant text := '(?:0?[1-9]|1[0-2])';
     c_day   constant text := '(?:0?[1-9]|[12][0-9]|3[01])';
@@ -30,23 +30,23 @@ begin
         end;
         v_chars := length(v_text);
         if v_text is null then
-            v_fault := 'needs text: {"value": "…"} or just "…"';
+            v_fault := 'needs text: {"value": "..."} or just "..."';
         elsif btrim(v_text, E' \t\n\u000b\f\r\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000') = '' then
-            v_fault := case when v_text <> '' or rtrim(v_key, '0123456789') <> 'const' then 'is empty; use a filler such as 无 or -' end;
+            v_fault := case when v_text <> '' or rtrim(v_key, '0123456789') <> 'const' then 'is empty; use a filler such as -' end;
         else
             -- The type is the key without its number.
             v_fault := case rtrim(v_key, '0123456789')
                 when v_key then 'is no field name: a type and a number such as thing2'
                 when 'thing' then case when v_chars > 20 then 'at most 20 characters' end
                 when 'time' then case when v_text !~ ('^' || c_time || '(?: ?~ ?' || c_time || ')?$')
-                    then 'a 24-hour clock time such as 15:01 or 2026年11月22日 15:01, ranges with ~ (China Standard Time, no zone)'
+                    then 'a 24-hour clock time such as 15:01 or 2026-11-22 15:01 (or with the Chinese words for year, month and day), ranges with ~ (China Standard Time, no zone)'
                     when v_chars > 8 and v_text ~ c_never then 'a day that does not exist' end
                 when 'date' then case when v_text !~ ('^(?:' || c_date || '(?: ' || c_clock || ')?|' || c_ri || c_clock || ')(?: ?~ ?(?:' || c_date || '|' || c_time || '))?$')
-                    then 'a date such as 2026年11月22日 or 2026-11-22, a clock time may follow, ranges with ~'
+                    then 'a date such as 2026-11-22 (or with the Chinese words for year, month and day), a clock time may follow, ranges with ~'
                     when v_text ~ c_never then 'a day that does not exist' end
                 when 'phrase' then case when v_chars > 5 or v_text ~ ('[^' || c_han || ']') then 'at most 5 Chinese characters and nothing else' end
                 when 'number' then case when v_text !~ '^[0-9]+([.][0-9]+)?$' or v_chars - (strpos(v_text, '.') > 0)::int > 32 then 'at most 32 digits, decimals allowed, nothing else' end
-                when 'amount' then case when v_text !~ '^[¥￥$€£₩฿₽]?[0-9]{1,10}([.][0-9]+)?元?$' then 'a currency sign, at most 10 digits with decimals, 元 may follow' end
+                when 'amount' then case when v_text !~ '^[¥￥$€£₩฿₽]?[0-9]{1,10}([.][0-9]+)?元?$' then 'a currency sign, at most 10 digits with decimals, the Chinese word for yuan may follow' end
                 when 'character_string' then case when v_chars > 32 then 'at most 32 characters'
                     when v_text ~ ('[^ A-Za-z0-9' || c_sign || ']') then 'digits, letters and symbols only, no Chinese' end
                 when 'name' then case when v_text ~ '[0-9０-９]' then 'no digits'
@@ -68,7 +68,7 @@ begin
             end if;
         end if;
         if v_fault is not null then
-            return format('%s: %s', left(v_key, 64), v_fault) || coalesce(' (' || v_chars || ' characters given)', '');
+            return format('%s: %s', wxnotify_legible(v_key), v_fault) || coalesce(' (' || v_chars || ' characters given)', '');
         end if;
     end loop;
     return null;

@@ -1,5 +1,5 @@
 create or replace function wxnotify_refuse_truncate() returns trigger
-language plpgsql as $$
+language plpgsql set search_path from current as $$
 begin
     raise exception '%: TRUNCATE would lose notifications without a trace', tg_table_name
         using hint = 'DELETE cancels rows and records them in notification_history.';

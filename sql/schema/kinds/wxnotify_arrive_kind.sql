@@ -1,23 +1,31 @@
--- What wxnotify_arrive has no business with, since nearly every row is a plain message. It uses nothing but pg_catalog.
-create or replace function wxnotify_arrive_kind() returns trigger language plpgsql as $$
+-- What wxnotify_arrive has no business with, since nearly every row is a plain message.
+create or replace function wxnotify_arrive_kind() returns trigger
+language plpgsql set search_path from current as $$
 declare
     v_fault text;
     v_check jsonb := new.extra -> 'check_json';
 begin
-    if tg_op = 'INSERT' and (new.login_code is not null or new.login_at is not null or new.login_until is not null
-            or new.login_claims is distinct from 0 or new.login_unclear is distinct from 0) then
-        new.login_at := case when new.login_code is not null then clock_timestamp() end;
-        -- Counted from here: how old the code is already, only WeChat knows.
-        new.login_until := new.login_at + interval '5 minutes';
-        new.login_claims := 0;
-        new.login_unclear := 0;
-        new.waiting_for := case when new.login_code is not null then 'login' end;
+    if tg_op = 'INSERT' then
+        if new.login_code is null then
+            new.login_claims := 0;
+            new.login_unclear := 0;
+            new.login_at := null;
+            new.login_until := null;
+        else
+            -- What a restore brings along is kept: its code may have been used.
+            new.login_claims := coalesce(new.login_claims, 0);
+            new.login_unclear := coalesce(new.login_unclear, 0);
+            new.login_at := coalesce(new.login_at, clock_timestamp());
+            -- Counted from here: how old the code is already, only WeChat knows.
+            new.login_until := coalesce(new.login_until, new.login_at + interval '5 minutes');
+            new.waiting_for := 'login';
+        end if;
     end if;
     v_fault := case
         when new.login_code is not null and new.openid is not null then 'login_code: give either the openid or a login_code, not both'
-        when length(new.login_code) not between 1 and 256 or new.login_code ~ '[^\u0021-\u007e]' then 'login_code: must be 1 to 256 characters as wx.login gave them, without spaces'
+        when length(new.login_code) not between 1 and 256 or new.login_code ~ '[^!-~]' then 'login_code: must be 1 to 256 characters as wx.login gave them, without spaces'
         when new.kind = 'device' then case
-            when new.extra is null or jsonb_typeof(new.extra) <> 'object' then 'extra: a device message needs {"sn": "…", "modelId": "…"}'
+            when new.extra is null or jsonb_typeof(new.extra) <> 'object' then 'extra: a device message needs {"sn": "...", "modelId": "..."}'
             when coalesce(jsonb_typeof(new.extra -> 'sn'), '') <> 'string' or new.extra ->> 'sn' !~ '^[0-9A-Za-z_-]+$'
                 then 'extra: sn: the device''s serial number, of letters, digits, _ and - only, is required'
             when length(new.extra ->> 'sn') > 128 then format('extra: sn: %s bytes, at most 128 are allowed', length(new.extra ->> 'sn'))
@@ -26,8 +34,8 @@ begin
             end
         when new.kind = 'service_card' then case
             when new.template_id !~ '^[1-9][0-9]{0,8}$' then 'template_id: of a service card must be its notify_type, a number such as 2001'
-            when new.extra is null or jsonb_typeof(new.extra) <> 'object' then 'extra: a service card needs {"notify_code": "…"}'
-            when coalesce(jsonb_typeof(new.extra -> 'notify_code'), '') <> 'string' or new.extra ->> 'notify_code' !~ '^[\u0021-\u007e]{1,128}$'
+            when new.extra is null or jsonb_typeof(new.extra) <> 'object' then 'extra: a service card needs {"notify_code": "..."}'
+            when coalesce(jsonb_typeof(new.extra -> 'notify_code'), '') <> 'string' or new.extra ->> 'notify_code' !~ '^[!-~]{1,128}$'
                 then 'extra: notify_code: 1 to 128 characters without spaces are required, as text: the transaction id of WeChat Pay or the code of the button'
             when new.extra ? 'ext_json' then case
                 when jsonb_typeof(new.extra -> 'ext_json') <> 'object' then 'extra: ext_json: must be a JSON object, not a string; wxnotify makes WeChat''s string of it'

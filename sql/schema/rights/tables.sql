@@ -17,6 +17,11 @@ grant select, insert, update, delete on wechat_errcodes to wxnotify_operator;
 -- Dashboards, which see no receiver and no message: the views grant their other columns, each in its own file.
 grant select on wechat_errcodes to wxnotify_viewer;
 
--- Business systems, which insert notifications and change or cancel their own.
-grant select, insert, delete on pending_notifications to wxnotify_producer;
+-- Business systems, which insert notifications and change or cancel their own. INSERT is granted on the columns of the contract alone: who may
+-- not name id, attempts or producer cannot take another's place. The table-wide right that went before is taken back.
+revoke insert, update on pending_notifications from wxnotify_producer;
+grant select, delete on pending_notifications to wxnotify_producer;
+grant insert (appid, kind, openid, login_code, template_id, page, data, extra, miniprogram_state, lang, send_at, held, expire_at, lane, dedup_key,
+              business_ref, on_doubt, attempts_max, created_at)
+    on pending_notifications to wxnotify_producer;
 grant update (send_at, expire_at, data, page, held) on pending_notifications to wxnotify_producer;

@@ -14,7 +14,7 @@ begin
         return p_data;
     end if;
     -- Cutting is dear, and mostly nothing is too long: no text has 21 characters in a row, none is short, none hides a quote.
-    if v_template.data_check = 'truncate' and p_data::text ~ '[^"]{21}|short_thing|\\' then
+    if v_template.data_check = 'truncate' and p_data::text ~ E'[^"]{21}|short_thing|\\\\' then
         p_data := wxnotify_truncate_data(p_data);
     end if;
     if v_template.fields is null or v_template.removed_at is not null or v_template.synced_at <= now() - interval '7 days' then
@@ -28,18 +28,19 @@ begin
     elsif p_data = '{}' then
         return p_data;   -- a held row: it is looked at again when it gets its data
     else
-        v_missing := array(select f.key from unnest(v_template.fields) with ordinality f (key, place) where not p_data ? f.key order by f.place);
+        v_missing := array(select wxnotify_legible(f.key) from unnest(v_template.fields) with ordinality f (key, place) where not p_data ? f.key order by f.place);
         select k.key into v_key from jsonb_object_keys(p_data) k (key) where k.key <> all (v_template.fields) order by k.key limit 1;
         v_fault := case
             when v_missing <> '{}' then format('%s: missing', array_to_string(v_missing, ', '))
-            when v_key is not null then format('%s: the template has no such field', left(v_key, 64)) end;
+            when v_key is not null then format('%s: the template has no such field', wxnotify_legible(v_key)) end;
         if v_fault is not null then
-            v_fault := v_fault || format('; its fields are %s', array_to_string(v_template.fields, ', '));
+            v_fault := v_fault || format('; its fields are %s', (select string_agg(wxnotify_legible(f), ', ') from unnest(v_template.fields) f));
         end if;
         for v_key in select e.key from jsonb_object_keys(v_template.enums) e (key) where v_fault is null order by e.key loop
             v_text := case jsonb_typeof(p_data -> v_key) when 'object' then p_data -> v_key ->> 'value' else p_data ->> v_key end;
             if not coalesce(v_template.enums -> v_key ? v_text, false) then
-                v_fault := format('%s: must be one of %s', v_key, (select string_agg(e, ', ') from jsonb_array_elements_text(v_template.enums -> v_key) e));
+                v_fault := format('%s: must be one of %s', wxnotify_legible(v_key),
+                    (select string_agg(wxnotify_legible(e), ', ') from jsonb_array_elements_text(v_template.enums -> v_key) e));
             end if;
         end loop;
     end if;

@@ -7,7 +7,7 @@ language sql immutable set search_path from current as $$
              else jsonb_set(f.value, '{value}', to_jsonb(f.cut)) end), p_data)
     from (
         -- A joiner or a space at the cut would leave half a picture or a gap before the dots.
-        select d.key, d.value, d.room, d.text, rtrim(left(d.text, d.room - 1), U&' \3000\200D\FE0F') || '…' as cut
+        select d.key, d.value, d.room, d.text, rtrim(left(d.text, d.room - 1), E' \u3000\u200d\ufe0f') || '…' as cut
         from (
             select e.key, e.value,
                    case jsonb_typeof(e.value) when 'string' then e.value #>> '{}'

@@ -1,7 +1,7 @@
 create or replace function reschedule_notifications(
     p_ids bigint[], p_send_at timestamptz, p_expire_at timestamptz default null, p_note text default null, p_filter jsonb default null)
 returns table (id bigint, result text)
-language plpgsql volatile security definer set search_path from current as $$
+language plpgsql volatile security definer set search_path from current set gin_fuzzy_search_limit = 0 as $$
 #variable_conflict use_column
 declare
     v_ids     bigint[];

@@ -450,6 +450,7 @@ async fn every_check_refuses_what_it_is_named_after() {
             "waiting_for = 'doubt', attempts = 1",
         ),
         ("doubt_follows_an_attempt", id, "in_doubt_since = now()"),
+        ("times_are_finite", id, "created_at = 'infinity'"),
     ];
     let mut transaction = queue.pool().begin().await.unwrap();
     super::run(
@@ -494,20 +495,197 @@ async fn what_object_mappers_write_as_null_takes_its_default() {
     assert_eq!(lease.ids, [id]);
 }
 
+/// The owner may write all columns: a restore, a copy. A doubt that is forgotten on the way would be sent again.
 #[tokio::test]
-async fn what_a_producer_writes_into_our_columns_is_overwritten() {
+async fn what_a_restore_brings_along_is_kept() {
+    let queue = Queue::new().await;
+    let doubt = json!({"waiting_for": "doubt", "due": in_secs(600), "attempts": 2, "rescues": 1, "last_lease": 9, "on_doubt": "hold",
+                       "in_doubt_since": in_secs(-60), "last_errmsg": "old", "producer": "somebody", "openid": "one"});
+    let doubtful = queue.enqueue(doubt).await;
+    let waiting = queue
+        .enqueue(
+            json!({"waiting_for": "retry", "due": in_secs(600), "attempts": 7, "openid": "two"}),
+        )
+        .await;
+    let row = queue.pending(doubtful).await;
+    assert_eq!((row.attempts, row.rescues, row.last_lease), (2, 1, Some(9)));
+    assert_eq!(row.waiting_for.as_deref(), Some("doubt"));
+    assert!(row.in_doubt_since.is_some());
+    assert_eq!(queue.pending(waiting).await.attempts, 7);
+    assert!(queue.lease("worker").await.is_none());
+
+    // What waited for nothing but its time is computed anew.
+    let stale = queue
+        .enqueue(json!({"due": in_secs(600), "openid": "three"}))
+        .await;
+    assert_eq!(queue.lease("worker").await.unwrap().ids, [stale]);
+}
+
+#[tokio::test]
+async fn null_in_our_columns_means_their_default() {
     let queue = Queue::new().await;
     let id = queue
-        .enqueue(json!({"due": "2150-01-01T00:00:00Z", "waiting_for": "retry", "attempts": 7, "rescues": 2, "last_lease": 9,
-                        "in_doubt_since": in_secs(-60), "last_errmsg": "old", "producer": "somebody"}))
+        .enqueue(json!({"attempts": null, "rescues": null, "producer": null, "waiting_for": null, "in_doubt_since": null, "due": null}))
         .await;
-    let row = queue.pending(id).await;
-    assert_eq!((row.attempts, row.rescues, row.last_lease), (0, 0, None));
-    assert_eq!(
-        (row.waiting_for, row.in_doubt_since, row.last_errmsg),
-        (None, None, None)
-    );
+    assert_eq!(queue.pending(id).await.attempts, 0);
     assert_eq!(queue.lease("worker").await.unwrap().ids, [id]);
+}
+
+#[tokio::test]
+async fn null_in_appid_means_the_default_mini_program() {
+    let queue = Queue::new().await;
+    let words = refusal(&queue, json!({ "appid": null })).await;
+    assert!(words.contains("pending_notifications.appid: "), "{words}");
+    super::run(
+        queue.pool(),
+        &format!("select set_default_app('{}')", super::APP),
+    )
+    .await;
+    let id = queue.enqueue(json!({ "appid": null })).await;
+    assert_eq!(queue.lease("worker").await.unwrap().ids, [id]);
+}
+
+/// WeChat would answer 41030 when it is too late.
+#[tokio::test]
+async fn a_page_that_wechat_refuses_is_refused_at_insert() {
+    let queue = Queue::new().await;
+    for page in [
+        "/pages/a",
+        "",
+        "pages/a b",
+        "pages/a\nb",
+        " pages/a",
+        "pages/a\t",
+        "pages/a?name=张 三",
+        "pages/a\u{3000}",
+        "pages/a\u{200b}",
+        "https://shop.example/a",
+    ] {
+        let words = refusal(&queue, json!({ "page": page })).await;
+        assert!(
+            words.contains("pending_notifications.page: "),
+            "{page:?}: {words}"
+        );
+    }
+    for page in [
+        "pages/a",
+        "pages/a?id=42&name=%20x",
+        "pages/订单/a?id=张三",
+        "pages/a#b",
+    ] {
+        queue.enqueue(json!({ "page": page })).await;
+    }
+}
+
+/// What no honest value has, and a terminal or a log would obey.
+#[tokio::test]
+async fn control_characters_are_refused_in_what_people_are_shown() {
+    let queue = Queue::new().await;
+    for column in ["business_ref", "dedup_key", "openid", "template_id"] {
+        for sign in [
+            "\u{1b}[31m",
+            "\r",
+            "\n",
+            "\u{7f}",
+            "\u{9b}",
+            "\u{202e}",
+            "\u{2066}",
+            "\u{200f}",
+            "\u{2028}",
+        ] {
+            let words = refusal(&queue, json!({ column: format!("a{sign}b") })).await;
+            assert!(
+                words.contains(&format!("pending_notifications.{column}: ")),
+                "{column} {sign:?}: {words}"
+            );
+            assert!(!words.contains(&format!("a{sign}b")), "{words}");
+        }
+    }
+    for appid in ["$(touch x)", "wx 1", "wx\u{1b}", "微信", ""] {
+        let words = refusal(&queue, json!({ "appid": appid })).await;
+        assert!(
+            words.contains("pending_notifications.appid: "),
+            "{appid:?}: {words}"
+        );
+    }
+    queue
+        .enqueue(json!({"business_ref": "订单 17 / ß, 👩‍👧", "dedup_key": "a b"}))
+        .await;
+}
+
+/// A client that cannot show Chinese would get "character … has no equivalent" instead of the reason.
+#[tokio::test]
+async fn the_reason_reaches_a_client_of_any_encoding() {
+    let queue = Queue::new().await;
+    for encoding in ["LATIN1", "WIN1252", "SQL_ASCII", "GBK"] {
+        let mut session = queue.session().await;
+        for (column, value) in [
+            ("data", r#"{"thing1": ""}"#),
+            ("data", r#"{"time1": "gestern"}"#),
+            ("data", r#"{"date1": "gestern"}"#),
+            ("data", r#"{"amount1": "viel"}"#),
+            ("data", r#"{"\u540d\u5b57": "x"}"#),
+            ("data", r#"["x"]"#),
+            ("data", r#"{"thing1": {}}"#),
+            ("page", "/x"),
+            ("kind", "sms"),
+        ] {
+            let statement = format!(
+                "set client_encoding = '{encoding}';
+                 insert into pending_notifications (appid, openid, template_id, {column}) values ('wx', 'o', 't', '{value}')"
+            );
+            let error = sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+                .execute(&mut session)
+                .await
+                .unwrap_err();
+            let words = error.to_string();
+            assert!(
+                words.contains(&format!("pending_notifications.{column}: ")),
+                "{encoding} {column} {value}: {words}"
+            );
+        }
+    }
+}
+
+/// Old client libraries turn it off for themselves, and with it what a backslash means.
+#[tokio::test]
+async fn rules_hold_whatever_standard_conforming_strings_says() {
+    let queue = Queue::new().await;
+    let mut session = queue.session().await;
+    super::run(&mut session, "set standard_conforming_strings = off").await;
+    super::run(&mut session, "set escape_string_warning = off").await;
+    for data in [
+        json!({"thing1": "a\nb"}),
+        json!({"thing1": "a\u{7f}"}),
+        json!({"phrase1": "abc"}),
+        json!({"car_number1": "!"}),
+        json!({"character_string1": "中"}),
+        json!({"symbol1": "a"}),
+        json!({"name1": "张三1"}),
+        json!({"time1": "25:00"}),
+    ] {
+        assert!(
+            insert(&mut session, json!({ "data": data })).await.is_err(),
+            "{data}"
+        );
+    }
+    assert!(
+        insert(&mut session, json!({ "page": "a\nb" }))
+            .await
+            .is_err()
+    );
+    assert!(
+        insert(
+            &mut session,
+            json!({"kind": "device", "extra": {"sn": "a b", "modelId": "m"}})
+        )
+        .await
+        .is_err()
+    );
+    for data in FIELDS_WECHAT_TAKES {
+        let taken = insert(&mut session, json!({ "data": { data.0: data.1 } })).await;
+        assert!(taken.is_ok(), "{data:?}: {taken:?}");
+    }
 }
 
 #[tokio::test]

@@ -184,8 +184,7 @@ async fn a_producer_sees_changes_and_cancels_its_own_rows_alone() {
     let queue = Queue::new().await;
     let shop = Login::of("wxnotify_producer", queue.database()).await;
     let school = Login::of("wxnotify_producer", queue.database()).await;
-    let order =
-        json!({"openid": "oShopper", "business_ref": "order-17", "producer": "somebody else"});
+    let order = json!({"openid": "oShopper", "business_ref": "order-17"});
     let ordered = insert(&shop.pool, order).await.unwrap();
     let lesson = insert(
         &school.pool,
@@ -577,10 +576,8 @@ async fn every_function_fixes_its_search_path_and_public_may_call_none() {
         "select p.oid::regprocedure::text from pg_proc p
          where p.pronamespace = 'public'::regnamespace
            and not coalesce('search_path=public, pg_temp' = any (p.proconfig), false)
-           -- they run for every row, as their caller, and use nothing but pg_catalog
-           and p.proname not in ('wxnotify_arrive', 'wxnotify_arrive_kind', 'wxnotify_refuse_truncate')
-           -- nor does this one need it: every name and operator in it is written out in full
-           and p.proname <> 'wxnotify_heed_template'
+           -- a body that was bound when it was made
+           and p.prosqlbody is null
          order by 1",
     )
     .await;
@@ -588,15 +585,26 @@ async fn every_function_fixes_its_search_path_and_public_may_call_none() {
     let definers = lines(
         database.pool(),
         "select p.proname::text from pg_proc p where p.pronamespace = 'public'::regnamespace and p.prosecdef
-           and (p.proconfig is null and p.proname <> 'wxnotify_heed_template' or has_function_privilege('public', p.oid, 'execute')) order by 1",
+           and (p.proconfig is null or has_function_privilege('public', p.oid, 'execute')) order by 1",
     )
     .await;
     assert!(definers.is_empty(), "{definers:#?}");
+    // The guard's flag is a setting of the session, and a definer would inherit it from whoever calls.
+    let inheriting = lines(
+        database.pool(),
+        "select p.proname::text from pg_proc p where p.pronamespace = 'public'::regnamespace and p.prosecdef
+           and p.prosrc ~* '(update|insert into|delete from)\\s+pending_notifications'
+           and not exists (select from unnest(p.proconfig) c where c like 'gin\\_fuzzy\\_search\\_limit=%') order by 1",
+    )
+    .await;
+    assert!(inheriting.is_empty(), "{inheriting:#?}");
     let nobodys = lines(
         database.pool(),
         "select p.proname::text from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname not like 'wxnotify\\_%'
            and not has_function_privilege('wxnotify_operator', p.oid, 'execute')
-           and not has_function_privilege('wxnotify_producer', p.oid, 'execute') order by 1",
+           and not has_function_privilege('wxnotify_producer', p.oid, 'execute')
+           -- the owner's
+           and p.proname not in ('confine_producer', 'release_producer') order by 1",
     )
     .await;
     assert!(

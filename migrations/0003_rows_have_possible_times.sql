@@ -1,0 +1,1 @@
+alter table pending_notifications validate constraint times_are_finite;
