@@ -8,22 +8,27 @@ use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
-use sqlx::{Connection, PgConnection};
-use tokio::signal::unix::{SignalKind, signal};
+use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
 use crate::demo;
+use crate::limits;
 use crate::operate;
 use crate::postgres;
 use crate::schema::{self, SchemaError, Standing, Step};
+use crate::signals::StopSignals;
 use crate::simulate;
 use crate::store::Route;
 use crate::telemetry;
 use crate::worker::{self, RunEnd, RunError, RunOptions};
+
+/// How long connecting for a migration may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the program's exit code tells. Above 64 they follow `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +101,12 @@ impl Exit {
         }
         match cause.downcast_ref() {
             Some(RunError::Migrate(error)) => return Self::of_schema_error(error),
-            Some(RunError::Schema { .. } | RunError::OtherText | RunError::Store(_)) => {
+            Some(
+                RunError::Schema { .. }
+                | RunError::OtherText
+                | RunError::ReadOnly(_)
+                | RunError::Store(_),
+            ) => {
                 return Some(Self::Unavailable);
             }
             _ => {}
@@ -229,6 +239,9 @@ struct RunArgs {
     /// End when nothing is due
     #[arg(long)]
     until_empty: bool,
+    /// End with code 69 when the database is away or a standby at the start, instead of waiting for it
+    #[arg(long)]
+    no_wait: bool,
     #[command(flatten)]
     settings: SettingFlags<false>,
 }
@@ -343,15 +356,34 @@ fn report(error: &anyhow::Error, json: bool) -> ExitCode {
         let bad_settings = error
             .downcast_ref::<BadSettings>()
             .map(|bad| &bad.bad_settings);
-        let message = format!("{error:#}");
-        eprintln!(
-            "{}",
-            serde_json::json!({ "error": message, "exit_code": exit as u8, "bad_settings": bad_settings })
-        );
+        let message = in_one_line(error);
+        let report = serde_json::json!({ "error": message, "exit_code": exit as u8, "bad_settings": bad_settings });
+        say(&report.to_string());
     } else {
-        eprintln!("wxnotify: {error:#}");
+        say(&format!("wxnotify: {}", in_one_line(error)));
     }
     exit.into()
+}
+
+/// Says it on standard error; where nobody can hear it, the exit code still tells.
+fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "{words}");
+}
+
+/// An error and its causes, each once: many errors say their cause themselves.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if said.contains(&cause) {
+            continue;
+        }
+        if !said.is_empty() {
+            said += ": ";
+        }
+        said += &cause;
+    }
+    said
 }
 
 impl Cli {
@@ -425,11 +457,13 @@ async fn run_worker(mut sources: Sources, args: RunArgs) -> anyhow::Result<ExitC
     sources.flags.extend(args.settings.0);
     let settings = Settings::load(&sources)?;
     telemetry::start_log(&settings.log());
+    limits::see_to_descriptors(&settings);
     let stop = CancellationToken::new();
     let signals = tokio::spawn(stop_on_signals(stop.clone()));
     let options = RunOptions {
         migrate: args.migrate,
         until_empty: args.until_empty,
+        no_wait: args.no_wait,
     };
     let end = worker::run(&settings, options, stop).await?;
     signals.abort();
@@ -440,28 +474,19 @@ async fn run_worker(mut sources: Sources, args: RunArgs) -> anyhow::Result<ExitC
 }
 
 async fn stop_on_signals(stop: CancellationToken) {
-    // Registered once: a second signal must not fall between two registrations.
-    let streams = signal(SignalKind::terminate())
-        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
-    let (mut terminate, mut interrupt) = match streams {
-        Ok(streams) => streams,
+    let mut signals = match StopSignals::listen() {
+        Ok(signals) => signals,
         Err(error) => {
             tracing::warn!("Signals cannot be awaited, a stop will not be graceful: {error}");
             return;
         }
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    signals.next().await;
     tracing::info!(
         "Stopping: no more leases; what is in flight is finished. A second signal stops at once"
     );
     stop.cancel();
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    signals.next().await;
     tracing::warn!("Stopped at once: what was in flight will be in doubt when its leases lapse");
     std::process::exit(i32::from(Exit::Temporary as u8));
 }
@@ -476,7 +501,9 @@ async fn migrate(
     if settings.route() == Route::TransactionPooler {
         return Err(RunError::MigrateThroughPooler.into());
     }
-    let mut connection = PgConnection::connect_with(&settings.connect_options())
+    let mut connection = settings
+        .database()
+        .connect(CONNECT_WITHIN)
         .await
         .context("connecting to the database")?;
     let applied = if args.dry_run {

@@ -15,15 +15,14 @@ use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-use crate::store::Route;
+use crate::store::address::Refused;
+use crate::store::{Address, Route, Shares};
 
 /// One setting of the table.
 #[derive(Debug)]
@@ -91,7 +90,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "URL",
         default: None,
         rule: Rule::DatabaseUrl,
-        help: "the Postgres database, for example postgres://user:password@host/database; on the command line other users can see the password",
+        help: "the Postgres database, for example postgres://user:password@host/database, or what else libpq takes; on the command line other users can see the password",
     },
     Setting {
         name: "WXNOTIFY_API_BASE",
@@ -217,7 +216,7 @@ pub static SETTINGS: &[Setting] = &[
         unit: "connections",
         default: Some("6"),
         rule: Rule::Whole(3, 100),
-        help: "database connections per worker; sends hold none, so few are enough",
+        help: "database connections per worker, all in all; sends hold none, so few are enough",
     },
     Setting {
         name: "WXNOTIFY_STATEMENT_TIMEOUT_SECS",
@@ -341,7 +340,7 @@ pub struct Settings {
 /// A checked value.
 #[derive(Debug, Clone)]
 enum Value {
-    Database(SecretString),
+    Database(Address),
     Urls(Vec<Url>),
     Whole(u64),
     Span(Duration),
@@ -408,25 +407,23 @@ impl Settings {
         Ok(Self { values, apps })
     }
 
-    /// `DATABASE_URL`.
+    /// Where the database is: `DATABASE_URL`, with the worker's name as `application_name` unless it has one.
     #[must_use]
-    pub fn database_url(&self) -> &SecretString {
+    pub fn database(&self) -> Address {
         match self.value("DATABASE_URL") {
-            Value::Database(url) => url,
-            other => unreachable!("DATABASE_URL is a URL, not {other:?}"),
+            Value::Database(address) => address
+                .clone()
+                .with_application_name(&format!("wxnotify {}", self.worker())),
+            other => unreachable!("DATABASE_URL is an address, not {other:?}"),
         }
     }
 
-    /// How to connect to the database: the URL, the worker's name as `application_name` unless the URL
-    /// has one.
+    /// How this worker's connections are divided.
     #[must_use]
-    pub fn connect_options(&self) -> PgConnectOptions {
-        let mut options = PgConnectOptions::from_str(self.database_url().expose_secret())
-            .expect("the URL was parsed when it was checked");
-        if options.get_application_name().is_none() {
-            options = options.application_name(&format!("wxnotify {}", self.worker()));
-        }
-        options
+    pub fn shares(&self) -> Shares {
+        let receives = |app: &AppSecrets| app.callback_token.is_some();
+        let receives_events = self.listen().is_some() && self.apps.values().any(receives);
+        Shares::of(self.pool_connections(), self.route(), receives_events)
     }
 
     /// What lies between this program and the database, as `WXNOTIFY_POOLER` says.
@@ -748,6 +745,8 @@ struct GivenSecret {
 struct Loader {
     given: BTreeMap<&'static str, Given>,
     secrets: BTreeMap<(String, SecretKind), GivenSecret>,
+    /// The environment, for what libpq reads there.
+    libpq: BTreeMap<String, String>,
     bad: Vec<BadSetting>,
 }
 
@@ -756,6 +755,7 @@ impl Loader {
         let mut loader = Self {
             given: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            libpq: sources.environment.clone(),
             bad: Vec::new(),
         };
         if let Some(path) = &sources.file {
@@ -927,6 +927,7 @@ impl Loader {
             if !name.starts_with(PREFIX)
                 || name == "WXNOTIFY_CONFIG"
                 || name.starts_with("WXNOTIFY_TEST_")
+                || is_service_link(name, text)
             {
                 continue;
             }
@@ -1023,12 +1024,15 @@ impl Loader {
                 return self.refuse(setting.name, None, "is missing".into(), next);
             }
         };
+        if matches!(setting.rule, Rule::DatabaseUrl) {
+            let source = given.map_or_else(|| "default".to_owned(), |given| given.source);
+            return self.check_database(setting.name, &text, &source, values);
+        }
         match parse(setting.rule, &text) {
             Ok(value) => {
                 values.insert(setting.name, value);
             }
             Err(rule) => {
-                let shown = (!matches!(setting.rule, Rule::DatabaseUrl)).then_some(text.as_str());
                 let source = given.map_or_else(|| "default".to_owned(), |given| given.source);
                 let next = match setting.default {
                     Some(default) => {
@@ -1036,8 +1040,24 @@ impl Loader {
                     }
                     None => format!("correct it: {}", setting.help),
                 };
-                self.refuse(setting.name, Some((shown, &source)), rule, next);
+                self.refuse(setting.name, Some((Some(&text), &source)), rule, next);
             }
+        }
+    }
+
+    /// As [`Self::check`], for the connection string: it is secret, and knows best what to write instead.
+    fn check_database(
+        &mut self,
+        name: &'static str,
+        text: &str,
+        source: &str,
+        values: &mut BTreeMap<&'static str, Value>,
+    ) {
+        match Address::parse(text, &self.libpq) {
+            Ok(address) => {
+                values.insert(name, Value::Database(address));
+            }
+            Err(Refused { rule, next }) => self.refuse(name, Some((None, source)), rule, next),
         }
     }
 
@@ -1206,6 +1226,46 @@ fn shorten(text: &str) -> String {
     }
 }
 
+/// Whether Kubernetes, or Docker's links, put this variable there for a service whose name begins with ours: nobody wrote it, and
+/// its value is an address.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let is_address = value.parse::<IpAddr>().is_ok();
+    let is_port = value.parse::<u16>().is_ok();
+    let is_endpoint = value
+        .split_once("://")
+        .is_some_and(|(protocol, _)| is_protocol(protocol));
+    if name.ends_with("_SERVICE_HOST") {
+        return is_address;
+    }
+    if let Some((_, port)) = name.split_once("_SERVICE_PORT") {
+        return is_port && (port.is_empty() || port.starts_with('_'));
+    }
+    if name.ends_with("_PORT") && !name.contains("_PORT_") {
+        return is_endpoint;
+    }
+    let Some((_, port)) = name.split_once("_PORT_") else {
+        return false;
+    };
+    let mut words = port.split('_');
+    let is_numbered = words.next().is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_named = words.next().is_some_and(is_protocol);
+    is_numbered
+        && is_named
+        && match words.next() {
+            None => is_endpoint,
+            Some("PROTO") => is_protocol(value),
+            Some("PORT") => is_port,
+            Some("ADDR") => is_address,
+            Some(_) => false,
+        }
+}
+
+fn is_protocol(word: &str) -> bool {
+    ["tcp", "udp", "sctp"]
+        .iter()
+        .any(|protocol| word.eq_ignore_ascii_case(protocol))
+}
+
 fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let nearest = known
         .map(|candidate| (likeness(name, candidate), candidate))
@@ -1233,7 +1293,7 @@ fn likeness(name: &str, candidate: &str) -> f64 {
 /// Checks `text` by `rule`; the error is the rule in words.
 fn parse(rule: Rule, text: &str) -> Result<Value, String> {
     match rule {
-        Rule::DatabaseUrl => parse_database_url(text),
+        Rule::DatabaseUrl => unreachable!("it is read with libpq's variables"),
         Rule::ApiBase => parse_api_base(text),
         Rule::Whole(least, most) => match text.parse() {
             Ok(number) if (least..=most).contains(&number) => Ok(Value::Whole(number)),
@@ -1261,64 +1321,6 @@ fn parse(rule: Rule, text: &str) -> Result<Value, String> {
             _ => Err("must be a level (error, warn, info, debug, trace) or target=level pairs with commas".to_owned()),
         },
     }
-}
-
-/// Parameters that libpq knows and our driver does not need; they are let through.
-const LIBPQ_PARAMETERS: &[&str] = &[
-    "connect_timeout",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-    "tcp_user_timeout",
-    "target_session_attrs",
-    "client_encoding",
-    "fallback_application_name",
-    "gssencmode",
-];
-/// Parameters that our driver obeys.
-const DRIVER_PARAMETERS: &[&str] = &[
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
-
-fn parse_database_url(text: &str) -> Result<Value, String> {
-    let form = "postgres://user:password@host:port/database";
-    let url = Url::parse(text).map_err(|error| format!("must be a URL like {form}: {error}"))?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
-        return Err(format!(
-            "must be a URL like {form}; this one is not for Postgres"
-        ));
-    }
-    for (key, _) in url.query_pairs() {
-        let known = DRIVER_PARAMETERS
-            .iter()
-            .chain(LIBPQ_PARAMETERS)
-            .any(|known| *known == key);
-        if !known && !key.starts_with("options[") {
-            return Err(format!("has the unknown parameter {key:?}"));
-        }
-    }
-    // The driver's errors name a parameter's value at most, and the password only where it is a parameter.
-    PgConnectOptions::from_str(text)
-        .map_err(|_| format!("must be a URL like {form} that the driver accepts"))?;
-    Ok(Value::Database(text.into()))
 }
 
 fn parse_api_base(text: &str) -> Result<Value, String> {

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod screen;
 mod stage;
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use self::screen::Screen;
 use self::stage::Stage;
 use crate::cli::{Exit, Output};
 use crate::postgres::{Options, ThrowawayPostgres};
+use crate::signals::StopSignals;
 use crate::simulate::Ledger;
 
 /// The most rows: beyond it the demo takes longer than anybody watches.
@@ -125,7 +127,8 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let comparison = performance.compare();
     let took = began.elapsed();
     if output.json {
-        println!("{:#}", document(&comparison, &performance.ledger, took));
+        let document = document(&comparison, &performance.ledger, took);
+        writeln!(std::io::stdout(), "{document:#}")?;
     } else {
         screen.compare(&comparison, &performance.ledger);
         show_what_next(
@@ -136,9 +139,10 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         );
     }
     if args.keep {
-        tokio::signal::ctrl_c()
-            .await
-            .context("waiting for Ctrl-C")?;
+        StopSignals::listen()
+            .context("waiting for Ctrl-C")?
+            .next()
+            .await;
     }
     stage.stop_worker().await?;
     postgres.stop().await?;

@@ -13,7 +13,7 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::store::{EVENTS_A_CALL, StoreError};
+use crate::store::{EVENTS_A_CALL, Store, StoreError};
 use crate::telemetry;
 use crate::wechat::errcode::ErrcodeTable;
 use crate::worker::Worker;
@@ -55,6 +55,8 @@ type LaneKey = (String, i16);
 
 struct Maintenance {
     worker: Arc<Worker>,
+    /// Gives way to what sends.
+    store: Store,
     blocked: mpsc::UnboundedReceiver<LaneKey>,
     tidied: HashMap<LaneKey, Tidied>,
     /// When the first row of each overdue lane was due, in milliseconds, at the last look.
@@ -73,6 +75,7 @@ struct Tidied {
 /// Does its rounds until it is aborted.
 pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<LaneKey>) {
     let mut maintenance = Maintenance {
+        store: worker.store.giving_way(),
         worker: worker.clone(),
         blocked,
         tidied: HashMap::new(),
@@ -144,7 +147,7 @@ impl Maintenance {
     async fn round(&mut self) {
         complain("apps", self.worker.refresh_apps().await);
         complain("rescue", self.rescue().await);
-        complain("weigh", self.worker.store.weigh().await.map(drop));
+        complain("weigh", self.store.weigh().await.map(drop));
         complain("events", self.apply_events().await);
         complain("answers", self.apply_answers().await);
         complain("tidy", self.tidy_overdue().await);
@@ -174,7 +177,7 @@ impl Maintenance {
 
     async fn rescue(&self) -> Result<(), StoreError> {
         let worker = &self.worker;
-        let rescued = worker
+        let rescued = self
             .store
             .rescue(worker.options.doubt, &worker.id, &worker.known_leases())
             .await?;
@@ -189,12 +192,12 @@ impl Maintenance {
     }
 
     async fn set_gauges(&self) -> Result<(), StoreError> {
-        telemetry::record_queue(self.worker.store.backlog_gauges().await?);
+        telemetry::record_queue(self.store.backlog_gauges().await?);
         self.warn_of_unregistered().await
     }
 
     async fn read_rules(&self) -> Result<(), StoreError> {
-        let rules = self.worker.store.errcode_rules().await?;
+        let rules = self.store.errcode_rules().await?;
         self.worker
             .deliverer
             .replace_errcodes(ErrcodeTable::new(rules));
@@ -214,7 +217,7 @@ impl Maintenance {
     /// Records what WeChat's sent events say of rows that have ended.
     async fn apply_events(&self) -> Result<(), StoreError> {
         for _ in 0..EVENT_ROUNDS {
-            if self.worker.store.apply_events().await? < EVENTS_A_CALL {
+            if self.store.apply_events().await? < EVENTS_A_CALL {
                 break;
             }
         }
@@ -225,7 +228,7 @@ impl Maintenance {
     async fn apply_answers(&self) -> Result<(), StoreError> {
         let policy = self.worker.options.claim;
         for _ in 0..EVENT_ROUNDS {
-            if self.worker.store.apply_answers(policy).await? < EVENTS_A_CALL {
+            if self.store.apply_answers(policy).await? < EVENTS_A_CALL {
                 break;
             }
         }
@@ -239,7 +242,7 @@ impl Maintenance {
         if now < self.fronts_not_before {
             return Ok(());
         }
-        let fronts = self.worker.store.fronts_for_upkeep().await?;
+        let fronts = self.store.fronts_for_upkeep().await?;
         // Dear when it walks past many rows that nobody can see.
         self.fronts_not_before = Instant::now() + now.elapsed().min(DUTY_FOR) * FRONTS_DUTY;
         let before = std::mem::take(&mut self.fronts);
@@ -274,7 +277,7 @@ impl Maintenance {
             return Ok(());
         }
         for _ in 0..TIDY_ROUNDS {
-            if self.worker.store.tidy(&lane.0, lane.1, TIDY_ROWS).await? < TIDY_ROWS / 2 {
+            if self.store.tidy(&lane.0, lane.1, TIDY_ROWS).await? < TIDY_ROWS / 2 {
                 break;
             }
         }
@@ -296,7 +299,7 @@ impl Maintenance {
     }
 
     async fn warn_of_unregistered(&self) -> Result<(), StoreError> {
-        for appid in self.worker.store.list_unregistered_apps().await? {
+        for appid in self.store.list_unregistered_apps().await? {
             warn!(
                 wechat.appid = %appid,
                 "Rows wait for mini-program {appid}, which is not registered: run `wxnotify app add {appid}`"
@@ -316,7 +319,7 @@ impl Maintenance {
 
     /// A ban explains refusals that would otherwise look like ours.
     async fn tell_of_punishments(&self) -> Result<(), StoreError> {
-        for punishment in self.worker.store.new_punishments().await? {
+        for punishment in self.store.new_punishments().await? {
             warn!(
                 wechat.appid = %punishment.appid,
                 "{}; see the view wechat_punishments and the notices at mp.weixin.qq.com",
@@ -327,7 +330,7 @@ impl Maintenance {
     }
 
     async fn see_to_partitions(&self) -> Result<(), StoreError> {
-        let store = &self.worker.store;
+        let store = &self.store;
         let made = store.make_partitions().await?;
         let dropped = store
             .drop_old_partitions(self.worker.options.history_months)

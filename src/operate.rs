@@ -27,13 +27,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use sqlx::{Connection, PgConnection};
+use sqlx::Connection;
 
 use crate::cli::{Exit, Output};
 use crate::config::Settings;
 use crate::mirror::{Mirror, MirrorError};
 use crate::store::operators::Audit;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, describe};
 use crate::wechat::account::AccountError;
 use crate::worker;
 
@@ -96,16 +96,14 @@ pub async fn run(
     settings: &Settings,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let options = settings.connect_options();
+    let address = settings.database();
     // The pool would go on trying to connect; a person wants to hear at once that the database is away.
-    let probe = tokio::time::timeout(CONNECT_DEADLINE, PgConnection::connect_with(&options));
-    let failed = match probe.await {
-        Ok(Ok(connection)) => {
+    let failed = match address.connect(CONNECT_DEADLINE).await {
+        Ok(connection) => {
             connection.close().await.unwrap_or_default();
             None
         }
-        Ok(Err(source)) => Some(source),
-        Err(_) => Some(sqlx::Error::PoolTimedOut),
+        Err(source) => Some(source),
     };
     if let Some(source) = failed {
         if matches!(command, OperateCommand::Doctor(_)) {
@@ -116,7 +114,7 @@ pub async fn run(
         }
         return Err(no_connection(&source));
     }
-    let store = Store::connect_lazy(options, settings.route(), 1, DEADLINE);
+    let store = Store::connect_lazy(address, settings.route(), 1, DEADLINE);
     let operator = Operator {
         store: &store,
         settings: Some(settings),
@@ -285,7 +283,8 @@ fn with_next_step(error: anyhow::Error) -> anyhow::Error {
         StoreError::Database { source, .. } => (
             Exit::of_error(&error),
             format!(
-                "the database did not answer: {source}\nnext: check DATABASE_URL and that Postgres is running"
+                "the database did not answer: {}\nnext: check DATABASE_URL and that Postgres is running",
+                describe(source)
             ),
         ),
     };
@@ -296,7 +295,7 @@ fn with_next_step(error: anyhow::Error) -> anyhow::Error {
 fn why_no_connection(source: &sqlx::Error) -> String {
     match source {
         sqlx::Error::Database(refused) => refused.message().to_owned(),
-        other => other.to_string(),
+        other => describe(other),
     }
 }
 

@@ -27,7 +27,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::signals::StopSignals;
 
 /// The oldest major version of Postgres that the schema runs on.
 const MAJOR_VERSION_MIN: u32 = 14;
@@ -778,18 +779,16 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         data_dir: args.data_dir,
         environment: Vec::new(),
     };
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = StopSignals::listen()?;
     let postgres = tokio::select! {
         started = ThrowawayPostgres::start(options) => started?,
         // The start goes on in the background, and what it started is dropped.
-        _ = interrupt.recv() => return Ok(ExitCode::from(exit_code_of_signal(Signal::SIGINT as i32))),
-        _ = terminate.recv() => return Ok(ExitCode::from(exit_code_of_signal(Signal::SIGTERM as i32))),
+        signal = signals.next() => return Ok(ExitCode::from(exit_code_of_signal(signal as i32))),
     };
     let Some((program, arguments)) = args.command.split_first() else {
-        eprintln!("Postgres is up until Ctrl-C:");
-        println!("{}", postgres.url());
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        let _ = writeln!(io::stderr(), "Postgres is up until Ctrl-C:");
+        writeln!(io::stdout(), "{}", postgres.url())?;
+        signals.next().await;
         postgres.stop().await?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -812,9 +811,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let status = loop {
         tokio::select! {
             status = child.wait() => break status?,
-            // The terminal sent it to the command too; what it does then is its own affair.
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => forward(&child, Signal::SIGTERM),
+            signal = signals.next() => match signal {
+                // The terminal sent it to the command too; what it does then is its own affair.
+                Signal::SIGINT => {}
+                signal => forward(&child, signal),
+            }
         }
     };
     postgres.stop().await?;

@@ -7,6 +7,7 @@
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
+pub mod address;
 mod connections;
 pub mod doctor;
 mod errcodes;
@@ -19,28 +20,57 @@ mod upkeep;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
+use tokio_util::sync::CancellationToken;
 
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::{failpoint, telemetry};
 
-pub use connections::{Connections, Route};
+pub use address::Address;
+pub use connections::{Borrowed, Connections, Route, Sessions};
 pub use events::{ClaimPolicy, EVENTS_A_CALL, Punishment};
 pub use mirror::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
 pub use upkeep::{Durability, Front, SendingApp};
 
-/// Of a store's connections, this many lease and look at the bell.
-const LEASING_CONNECTIONS: u32 = 1;
 /// How long a statement may take unless a setting says otherwise.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The server ends a statement this much later than its client gives up on it.
 const SERVER_GIVES_UP_LATER: Duration = Duration::from_secs(1);
+
+/// What commits wait for in our sessions. That a send may have begun, and how it ended, must not be lost in a crash; with `off` it
+/// would be for a moment. `local` and not `on`: whether standbys are waited for is for whoever runs the server to say.
+const COMMIT_DURABLY: &str = "case current_setting('synchronous_commit') when 'off' then 'local' else current_setting('synchronous_commit') end";
+
+/// How a worker's connections are divided; together they are what `WXNOTIFY_POOL_CONNECTIONS` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// For all that is neither of the others.
+    pub statements: u32,
+    /// For WeChat's events, so that a burst of them holds up nothing, nor the other way round; 0: they share the others'.
+    pub events: u32,
+}
+
+impl Shares {
+    /// One leases, and without a pooler one listens; the rest is divided here.
+    #[must_use]
+    pub fn of(connections: u32, route: Route, receives_events: bool) -> Self {
+        let own = match route {
+            Route::Direct => 2,
+            Route::TransactionPooler => 1,
+        };
+        let rest = connections.saturating_sub(own).max(1);
+        let events = u32::from(receives_events && rest > 1);
+        Self {
+            statements: rest - events,
+            events,
+        }
+    }
+}
 
 /// The database, as the rest of the program sees it.
 #[derive(Debug, Clone)]
@@ -52,8 +82,6 @@ pub struct Store {
     leasing: Connections,
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
-    /// Connections made so far for leasing: a new one may lead to another server.
-    leasing_connections: Arc<AtomicU64>,
 }
 
 /// Why a statement has no result.
@@ -77,7 +105,7 @@ pub enum StoreError {
     },
 }
 
-/// A database error without its detail, which may print a row.
+/// A database error without its detail, which may print a row, and without what only says that it is one.
 pub(crate) fn describe(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(refused) => format!(
@@ -85,6 +113,8 @@ pub(crate) fn describe(error: &sqlx::Error) -> String {
             refused.message(),
             refused.code().unwrap_or_default()
         ),
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Tls(error) => error.to_string(),
         other => other.to_string(),
     }
 }
@@ -116,6 +146,29 @@ impl StoreError {
                 ..
             } => refused.code().map(std::borrow::Cow::into_owned),
             _ => None,
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether it may pass by itself: the way to the server or the server's own state, not what was asked of it.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        let Self::Database { source, .. } = self else {
+            return true;
+        };
+        match source {
+            sqlx::Error::Database(refused) => {
+                let code = refused.code().unwrap_or_default();
+                let class = code.get(..2).unwrap_or_default();
+                // Connections, read-only for now, collisions, no resources, locks, shutdown, the system below.
+                matches!(class, "08" | "25" | "40" | "53" | "55" | "57" | "58")
+            }
+            sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::RowNotFound => false,
+            _ => true,
         }
     }
 }
@@ -274,90 +327,155 @@ macro_rules! bind_outcomes {
     };
 }
 
+/// How sessions are prepared for statements with this deadline.
+fn sessions(route: Route, deadline: Duration, stop: CancellationToken) -> Sessions {
+    Sessions {
+        route,
+        limit: deadline + SERVER_GIVES_UP_LATER,
+        within: deadline,
+        stop,
+    }
+}
+
 /// What every session of ours is told.
 async fn prepare_session(connection: &mut PgConnection, limit: Duration) -> sqlx::Result<()> {
-    sqlx::query(
+    let settings = format!(
         // Just-in-time compilation takes longer than any statement of ours.
         "select set_config('statement_timeout', $1, false), set_config('jit', 'off', false), \
          set_config('default_transaction_isolation', 'read committed', false), \
          set_config('tcp_keepalives_idle', '30', false), \
          set_config('tcp_keepalives_interval', '10', false), \
-         set_config('tcp_keepalives_count', '3', false)",
-    )
-    .bind(limit.as_millis().to_string())
-    .execute(connection)
-    .await?;
+         set_config('tcp_keepalives_count', '3', false), \
+         set_config('synchronous_commit', {COMMIT_DURABLY}, false)"
+    );
+    sqlx::query(AssertSqlSafe(settings))
+        .bind(limit.as_millis().to_string())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
 impl Store {
-    /// A store over a pool, with the default deadline.
+    /// A store that leads where a pool does, with the default deadline and as many connections.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
-        Self {
-            leasing: Connections::new(pool.clone()),
-            pool: Connections::new(pool),
-            deadline: DEADLINE,
-            leasing_connections: Arc::default(),
-        }
+        let address = Address::from(pool.connect_options().as_ref().clone());
+        let connections_max = pool.options().get_max_connections();
+        Self::connect_lazy(address, Route::Direct, connections_max, DEADLINE)
     }
 
-    /// A store whose pool opens connections when they are needed; it does not touch the network yet.
+    /// As [`Self::connect_until`], without an end.
+    #[must_use]
+    pub fn connect_lazy(
+        address: Address,
+        route: Route,
+        statements: u32,
+        deadline: Duration,
+    ) -> Self {
+        let stop = CancellationToken::new();
+        Self::connect_until(stop, address, route, statements, deadline)
+    }
+
+    /// A store that opens connections when they are needed, one of them for leasing and at most `statements` for the rest; it does
+    /// not touch the network yet.
     ///
     /// Every statement works in READ COMMITTED whatever the database's default, and the server ends it a little after its
     /// client gave up, so that no forgotten session keeps a lock. A session whose network is gone ends within a minute instead
-    /// of the system's two hours.
+    /// of the system's two hours. Once `stop` is cancelled, a database that is away is not waited for any more.
     #[must_use]
-    pub fn connect_lazy(
-        options: PgConnectOptions,
+    pub fn connect_until(
+        stop: CancellationToken,
+        address: Address,
         route: Route,
-        connections_max: u32,
+        statements: u32,
         deadline: Duration,
     ) -> Self {
-        let leasing_connections = Arc::<AtomicU64>::default();
-        let limit = deadline + SERVER_GIVES_UP_LATER;
-        let pool_of = |connections_max, made: Arc<AtomicU64>| {
-            let pool = PgPoolOptions::new()
-                .max_connections(connections_max)
-                .acquire_timeout(deadline)
-                .test_before_acquire(false)
-                .after_connect(move |connection, _| {
-                    made.fetch_add(1, Ordering::Relaxed);
-                    Box::pin(async move {
-                        // The sessions behind a pooler are not ours to change.
-                        match route {
-                            Route::Direct => prepare_session(connection, limit).await,
-                            Route::TransactionPooler => Ok(()),
-                        }
-                    })
-                })
-                .connect_lazy_with(options.clone());
-            match route {
-                Route::Direct => Connections::new(pool),
-                Route::TransactionPooler => Connections::through_pooler(pool, limit),
-            }
+        let sessions = sessions(route, deadline, stop);
+        let pool = Connections::new(address.clone(), statements.max(1), sessions.clone());
+        // Without leases nothing is sent, so their connection comes first.
+        let leasing = Connections::before(Some(pool.clone()), address, 1, sessions);
+        Self {
+            pool,
+            leasing,
+            deadline,
+        }
+    }
+
+    /// The same for what comes in from outside, with connections of its own and another deadline; without any, it shares these.
+    #[must_use]
+    pub fn beside(&self, connections: u32, deadline: Duration) -> Self {
+        let pool = match connections {
+            0 => self.pool.clone(),
+            connections => Connections::before(
+                Some(self.pool.clone()),
+                self.pool.address().clone(),
+                connections,
+                sessions(self.pool.route(), deadline, CancellationToken::new()),
+            ),
         };
         Self {
-            leasing: pool_of(LEASING_CONNECTIONS, leasing_connections.clone()),
-            pool: pool_of(
-                connections_max.saturating_sub(LEASING_CONNECTIONS).max(1),
-                Arc::default(),
-            ),
+            pool,
+            leasing: self.leasing.clone(),
             deadline,
-            leasing_connections,
+        }
+    }
+
+    /// The same for what can wait: when connections are short, others get them first.
+    #[must_use]
+    pub fn giving_way(&self) -> Self {
+        Self {
+            pool: self.pool.giving_way(),
+            ..self.clone()
         }
     }
 
     /// How many connections were made for leasing so far.
     #[must_use]
     pub fn leasing_connections(&self) -> u64 {
-        self.leasing_connections.load(Ordering::Relaxed)
+        self.leasing.made()
     }
 
     /// How long a statement may take.
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.deadline
+    }
+
+    /// A connection for more than one statement, a migration for instance.
+    ///
+    /// # Errors
+    ///
+    /// None could be had.
+    pub async fn borrow(&self) -> Result<Borrowed, StoreError> {
+        self.run("connect", self.pool.borrow()).await
+    }
+
+    /// Whether the database can be connected to now, without trying for long.
+    ///
+    /// # Errors
+    ///
+    /// It cannot.
+    pub async fn try_connecting(&self) -> Result<(), StoreError> {
+        let connection = self.connect().await?;
+        self.run("connect", connection.close()).await
+    }
+
+    /// Why the database takes no writes; `None`: it takes them.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn why_read_only(&self) -> Result<Option<&'static str>, StoreError> {
+        let query = sqlx::query_as(include_str!("../sql/session_state.sql"));
+        let state = self
+            .run("session_state", query.fetch_one(&self.pool))
+            .await?;
+        let reason = address::why_read_only(state);
+        if reason.is_some() {
+            // A session keeps the default that it began with.
+            self.pool.distrust_idle();
+        }
+        Ok(reason)
     }
 
     /// Runs one statement within the deadline and counts its failure.

@@ -57,6 +57,8 @@ pub struct RunOptions {
     pub migrate: bool,
     /// End when nothing is due.
     pub until_empty: bool,
+    /// Do not wait for a database that is away or cannot be written to at the start.
+    pub no_wait: bool,
 }
 
 /// How a run ended.
@@ -92,6 +94,9 @@ pub enum RunError {
         "migrations need the server itself, and WXNOTIFY_POOLER says that a pooler in transaction mode is in between: run `wxnotify migrate` with the server's address in DATABASE_URL and without WXNOTIFY_POOLER"
     )]
     MigrateThroughPooler,
+    /// The database answers and takes no writes: a standby, or set so.
+    #[error("{0}")]
+    ReadOnly(&'static str),
     /// The schema could not be made, or has no use for this program.
     #[error(transparent)]
     Migrate(#[from] SchemaError),
@@ -104,6 +109,17 @@ pub enum RunError {
     /// The HTTP listener could not be bound.
     #[error(transparent)]
     Listen(#[from] std::io::Error),
+}
+
+impl RunError {
+    /// Whether it may pass by itself, as a fail-over, a restart or a crowd of workers that start together does.
+    fn passes(&self) -> bool {
+        match self {
+            Self::ReadOnly(_) => true,
+            Self::Store(error) => error.passes(),
+            _ => false,
+        }
+    }
 }
 
 /// What all tasks of one worker share.
@@ -268,8 +284,15 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<RunEnd, RunError> {
     let health = Health::new(settings.poll());
-    let listener = serve_http(settings, &health).await?;
-    let end = run_beside_listener(settings, options, stop, health).await;
+    let store = Store::connect_until(
+        stop.clone(),
+        settings.database(),
+        settings.route(),
+        settings.shares().statements,
+        settings.statement_timeout(),
+    );
+    let listener = serve_http(settings, &store, &health).await?;
+    let end = run_beside_listener(settings, options, store, stop, health).await;
     if let Some((server, shutdown)) = listener {
         shutdown.cancel();
         let _ = server.await;
@@ -280,9 +303,10 @@ pub async fn run(
 /// Starts the HTTP listener before anything else, so that probes see a worker that waits for its database.
 async fn serve_http(
     settings: &Settings,
+    store: &Store,
     health: &Health,
 ) -> Result<Option<(JoinHandle<()>, CancellationToken)>, RunError> {
-    let callbacks = Callbacks::of_settings(settings);
+    let callbacks = Callbacks::of_settings(settings, store, settings.shares().events);
     let Some(address) = settings.listen() else {
         if callbacks.is_some() {
             warn!("WeChat's callbacks are not received: WXNOTIFY_LISTEN is empty");
@@ -306,20 +330,23 @@ async fn serve_http(
 async fn run_beside_listener(
     settings: &Settings,
     options: RunOptions,
+    store: Store,
     stop: CancellationToken,
     health: Health,
 ) -> Result<RunEnd, RunError> {
-    let store = Store::connect_lazy(
-        settings.connect_options(),
-        settings.route(),
-        settings.pool_connections(),
-        settings.statement_timeout(),
-    );
-    let Some(()) = wait_for_schema(&store, options.migrate, &health, &stop).await? else {
+    let (blocked, blocked_lanes) = mpsc::unbounded_channel();
+    let begin = Begin {
+        settings,
+        options,
+        store,
+        stop: stop.clone(),
+        health,
+        blocked,
+    };
+    let Some(worker) = stop.run_until_cancelled(begin.until_begun()).await else {
         return Ok(RunEnd::Drained);
     };
-    let (blocked, blocked_lanes) = mpsc::unbounded_channel();
-    let worker = Arc::new(enlist(settings, options, store, stop, health, blocked).await?);
+    let worker = Arc::new(worker?);
     info!(
         worker = %worker.id,
         concurrency = worker.options.concurrency,
@@ -352,135 +379,125 @@ async fn warn_of_weak_commits(store: &Store) {
     }
 }
 
-/// Waits for the database as long as it takes, then sees to the schema. `None`: stopped meanwhile.
-async fn wait_for_schema(
-    store: &Store,
-    migrate: bool,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Result<Option<()>, RunError> {
-    let ours = &*schema::OF_THIS_PROGRAM;
-    let mut waits = Reconnect::new();
-    loop {
-        let error = match store.read_schema_books().await {
-            Ok(found) => match check_schema(store, &Standing::of(&found, ours), migrate).await? {
-                None => break,
-                Some(error) => error,
-            },
-            // The server answered and refuses us: waiting will not help.
-            Err(error)
-                if error.sqlstate().is_some_and(|code| {
-                    code.starts_with("28") || code == "3D000" || code == "42501"
-                }) =>
-            {
-                return Err(error.into());
-            }
-            Err(error) => error,
-        };
-        let wait = waits.next_wait();
-        warn!("Waiting for the database: {error}");
-        health.database_failed(error.to_string());
-        tokio::select! {
-            () = stop.cancelled() => return Ok(None),
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-    health.database_ok();
-    Ok(Some(()))
-}
-
-/// Whether a worker may start on a schema of that standing, after a migration if it may make one. An error that is returned as
-/// a value passes by itself.
-async fn check_schema(
-    store: &Store,
-    standing: &Standing,
-    migrate: bool,
-) -> Result<Option<StoreError>, RunError> {
-    match standing {
-        Standing::Current => return Ok(None),
-        Standing::Served { release, level } => {
-            info!(
-                "The schema is wxnotify {release}'s (level {level}), newer than this program, which it still serves"
-            );
-            return Ok(None);
-        }
-        Standing::TooOld(books) => {
-            return Err(SchemaError::too_old(books.clone(), &schema::OF_THIS_PROGRAM).into());
-        }
-        Standing::Behind { .. } | Standing::OtherText => {}
-    }
-    if migrate && store.pool.route() == Route::TransactionPooler {
-        return Err(RunError::MigrateThroughPooler);
-    }
-    if !migrate {
-        return Err(match standing {
-            Standing::Behind { found } => RunError::Schema {
-                found: found.clone(),
-            },
-            _ => RunError::OtherText,
-        });
-    }
-    let mut connection = match store.connect().await {
-        Ok(connection) => connection,
-        Err(error) => return Ok(Some(error)),
-    };
-    let applied = schema::apply(&mut connection, &schema::OF_THIS_PROGRAM).await;
-    for advice in applied?.advice {
-        warn!("{advice}");
-    }
-    Ok(None)
-}
-
-/// Registers the worker and builds what its tasks share.
-async fn enlist(
-    settings: &Settings,
+/// What a worker begins with.
+struct Begin<'a> {
+    settings: &'a Settings,
     options: RunOptions,
     store: Store,
     stop: CancellationToken,
     health: Health,
     blocked: mpsc::UnboundedSender<(String, i16)>,
-) -> Result<Worker, RunError> {
-    let options = Options::of(settings, options);
-    let name = settings.worker().to_owned();
-    let epoch = store.enlist(&name, &options.appids).await?;
-    let id = format!("{name}#{epoch}");
-    let (wechat, tokens) = reach_wechat(settings, &store, &id)?;
-    let deliverer = build_deliverer(settings, &store, wechat.clone(), tokens.clone()).await?;
-    let mirror = Mirror::new(store.clone(), wechat, tokens.clone(), id.clone());
-    // Leases, the bell and maintenance get connections of their own.
-    let settles = (settings.pool_connections() as usize)
-        .saturating_sub(3)
-        .clamp(1, 4);
-    let slots = Slots::new(
-        options.concurrency_mode,
-        options.concurrency_min,
-        options.concurrency,
-    );
-    let worker = Worker {
-        deliverer,
-        mirror,
-        tokens,
-        health,
-        options,
-        id,
-        name,
-        epoch,
-        tally: Tally::default(),
-        stop,
-        abort: CancellationToken::new(),
-        paused: Mutex::default(),
-        known: Mutex::default(),
-        apps: Mutex::default(),
-        blocked,
-        logins_rung: Notify::new(),
-        workers_alive: AtomicI64::new(1),
-        settle_permits: Semaphore::new(settles),
-        small_settles: settling::SmallSettles::default(),
-        slots,
-        store,
-    };
-    worker.refresh_apps().await?;
-    Ok(worker)
+}
+
+impl Begin<'_> {
+    /// Begins as soon as the database is there and can be written to, however long that takes.
+    async fn until_begun(&self) -> Result<Worker, RunError> {
+        let mut waits = Reconnect::new();
+        loop {
+            let error = match self.begin().await {
+                Ok(worker) => return Ok(worker),
+                Err(error) if error.passes() && !self.options.no_wait => error,
+                Err(error) => return Err(error),
+            };
+            warn!("Waiting for the database: {error}");
+            self.health.database_failed(error.to_string());
+            tokio::time::sleep(waits.next_wait()).await;
+        }
+    }
+
+    async fn begin(&self) -> Result<Worker, RunError> {
+        if self.options.no_wait {
+            // Statements go on trying to connect for a while.
+            self.store.try_connecting().await?;
+        }
+        self.see_to_schema().await?;
+        let worker = self.enlist().await?;
+        // Before all others: without its connection nothing is sent.
+        worker.store.server_identity().await?;
+        self.health.database_ok();
+        Ok(worker)
+    }
+
+    /// The schema is there and fits, or is made to, and rows can be written.
+    async fn see_to_schema(&self) -> Result<(), RunError> {
+        let found = self.store.read_schema_books().await?;
+        if let Some(reason) = self.store.why_read_only().await? {
+            return Err(RunError::ReadOnly(reason));
+        }
+        let standing = Standing::of(&found, &schema::OF_THIS_PROGRAM);
+        match &standing {
+            Standing::Current => return Ok(()),
+            Standing::Served { release, level } => {
+                info!(
+                    "The schema is wxnotify {release}'s (level {level}), newer than this program, which it still serves"
+                );
+                return Ok(());
+            }
+            Standing::TooOld(books) => {
+                return Err(SchemaError::too_old(books.clone(), &schema::OF_THIS_PROGRAM).into());
+            }
+            Standing::Behind { .. } | Standing::OtherText => {}
+        }
+        if !self.options.migrate {
+            return Err(match standing {
+                Standing::Behind { found } => RunError::Schema { found },
+                _ => RunError::OtherText,
+            });
+        }
+        if self.store.pool.route() == Route::TransactionPooler {
+            return Err(RunError::MigrateThroughPooler);
+        }
+        let mut connection = self.store.connect().await?;
+        let applied = schema::apply(&mut connection, &schema::OF_THIS_PROGRAM).await;
+        for advice in applied?.advice {
+            warn!("{advice}");
+        }
+        Ok(())
+    }
+
+    /// Registers the worker and builds what its tasks share.
+    async fn enlist(&self) -> Result<Worker, RunError> {
+        let (settings, store) = (self.settings, &self.store);
+        let options = Options::of(settings, self.options);
+        let name = settings.worker().to_owned();
+        let epoch = store.enlist(&name, &options.appids).await?;
+        let id = format!("{name}#{epoch}");
+        let (wechat, tokens) = reach_wechat(settings, store, &id)?;
+        let deliverer = build_deliverer(settings, store, wechat.clone(), tokens.clone()).await?;
+        let mirror = Mirror::new(store.clone(), wechat, tokens.clone(), id.clone());
+        // One is left for all that is no settle, if there is more than one.
+        let settles = settings.shares().statements.saturating_sub(1).clamp(1, 4);
+        let slots = Slots::new(
+            options.concurrency_mode,
+            options.concurrency_min,
+            options.concurrency,
+        );
+        let worker = Worker {
+            deliverer,
+            mirror,
+            tokens,
+            health: self.health.clone(),
+            options,
+            id,
+            name,
+            epoch,
+            tally: Tally::default(),
+            stop: self.stop.clone(),
+            abort: CancellationToken::new(),
+            paused: Mutex::default(),
+            known: Mutex::default(),
+            apps: Mutex::default(),
+            blocked: self.blocked.clone(),
+            logins_rung: Notify::new(),
+            workers_alive: AtomicI64::new(1),
+            settle_permits: Semaphore::new(settles as usize),
+            small_settles: settling::SmallSettles::default(),
+            slots,
+            store: store.clone(),
+        };
+        worker.refresh_apps().await?;
+        Ok(worker)
+    }
 }
 
 /// The client for WeChat and the keeper of its tokens, which `worker` names itself to.

@@ -35,8 +35,6 @@ pub const PATH: &str = "/wechat/callback/{appid}";
 const STORE_WITHIN: Duration = Duration::from_millis(900);
 /// How long the body may take to arrive; WeChat has given up by then.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
-/// Connections of the receiver's own, so that a burst of events cannot hold up leases, nor the other way round.
-const CONNECTIONS: u32 = 2;
 /// Refusals are counted each and logged at most this often: a stranger could fill the log.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -56,10 +54,10 @@ impl std::fmt::Debug for Callbacks {
 }
 
 impl Callbacks {
-    /// Of the apps in `settings` that have a callback token; `None`: none has. Connects to the database when the first
-    /// event comes.
+    /// Of the apps in `settings` that have a callback token; `None`: none has. Uses `connections` of its own to where `store`
+    /// leads, when the first event comes.
     #[must_use]
-    pub fn of_settings(settings: &Settings) -> Option<Self> {
+    pub fn of_settings(settings: &Settings, store: &Store, connections: u32) -> Option<Self> {
         let receivers = settings.apps().iter().filter_map(|(appid, app)| {
             let token = app.callback_token.clone()?;
             let aeskey = app.callback_aeskey.as_ref().map(|key| {
@@ -68,13 +66,7 @@ impl Callbacks {
             });
             Some(Receiver::new(appid.clone(), token, aeskey))
         });
-        let store = Store::connect_lazy(
-            settings.connect_options(),
-            settings.route(),
-            CONNECTIONS,
-            STORE_WITHIN,
-        );
-        Self::new(receivers, store)
+        Self::new(receivers, store.beside(connections, STORE_WITHIN))
     }
 
     /// Over receivers and a store whose deadline bounds the answer; `None` without receivers.

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::Operator;
 use super::report::{Report, Table, Tone, cell};
 use crate::config::Settings;
+use crate::limits;
 use crate::schema::{self, Found, Standing};
 use crate::store::{Store, StoreError};
 use checks::{Finding, Verdict};
@@ -30,8 +31,13 @@ pub struct DoctorArgs {
 const ONLINE_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: DoctorArgs, operator: &Operator<'_>) -> anyhow::Result<Report> {
-    let mut findings = look_at_database(operator.store).await;
+    let wanted = operator.settings.map(Settings::pool_connections);
+    let mut findings = look_at_database(operator.store, wanted).await;
     if let Some(settings) = operator.settings {
+        findings.push(checks::descriptors(
+            limits::descriptors(),
+            limits::descriptors_wanted(settings),
+        ));
         findings.extend(checks::callbacks(settings.apps(), settings.listen()));
         findings.push(checks::declared_pooler(
             settings.pooler(),
@@ -59,18 +65,17 @@ pub(super) fn unreachable_database(why: &str) -> Report {
     )])
 }
 
-async fn look_at_database(store: &Store) -> Vec<Finding> {
+/// `connections`: how many a worker with the settings at hand takes.
+async fn look_at_database(store: &Store, connections: Option<u32>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let asked_at = Utc::now();
     match store.look_at_server().await {
         Ok(server) => {
             let answered_at = Utc::now();
             findings.extend(checks::server(&server));
+            findings.extend(checks::connection_limits(&server, connections));
             findings.push(checks::clock(server.clock, asked_at, answered_at));
-            findings.push(checks::encryption(
-                &store.connect_options(),
-                server.encrypted,
-            ));
+            findings.push(checks::encryption(store.pool.address(), server.encrypted));
         }
         Err(error) => findings.push(Finding::of_error("server", &error)),
     }
@@ -111,6 +116,9 @@ async fn look_at_queue(store: &Store) -> Vec<Finding> {
             store.look_at_partitions().await,
             |partitions| checks::partitions(&partitions),
         ),
+        judge("ids", store.look_for_stale_sequences().await, |stale| {
+            checks::sequences(&stale)
+        }),
         judge(
             "lapsed leases",
             store.look_at_lapsed_leases().await,

@@ -12,6 +12,7 @@ use super::{
     AppSpec, CallbackFormat, CallbackMode, CallbackSpec, FakeWechat, LedgerDetail, Registration,
     SEND_PATH, STABLE_TOKEN_PATH, SimulateOptions,
 };
+use crate::signals::StopSignals;
 
 /// A fake WeChat: tokens, credits, templates, quotas, errcodes and faults, with a ledger of what
 /// really happened.
@@ -171,7 +172,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
     let introduction = introduction(&fake.base_url(), &args);
     writeln!(std::io::stdout(), "{introduction}")?;
-    interrupted().await?;
+    StopSignals::listen()
+        .context("cannot listen for signals")?
+        .next()
+        .await;
     fake.stop().await;
     Ok(())
 }
@@ -213,21 +217,4 @@ From a program, in place of https://api.weixin.qq.com:
 
 {HELP}"#
     )
-}
-
-/// Resolves on SIGINT, or SIGTERM where there is one.
-async fn interrupted() -> anyhow::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        tokio::select! {
-            interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot listen for SIGINT"),
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c()
-        .await
-        .context("cannot listen for Ctrl-C")
 }

@@ -1,12 +1,12 @@
 //! What `wxnotify doctor` looks at: facts without a judgement. A fact that the user may not see is an error of its own.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{Connection, FromRow, PgConnection};
 
-use super::{Store, StoreError};
+use super::{Address, Store, StoreError};
 
 /// The server and its settings.
 #[derive(Debug, Clone, FromRow)]
@@ -33,6 +33,18 @@ pub struct Server {
     pub connections: i64,
     /// How many ordinary users may have.
     pub connections_max: i64,
+    /// Whether transactions that do not say otherwise may write.
+    pub read_only: bool,
+    /// How many connections the user may have; `None`: as many as there are.
+    pub role_connections_max: Option<i64>,
+    /// Connections of the user now.
+    pub role_connections: i64,
+    /// How many connections the database may have; `None`: as many as there are.
+    pub database_connections_max: Option<i64>,
+    /// Connections to the database now.
+    pub database_connections: i64,
+    /// How the database stores text.
+    pub encoding: String,
     /// The server's clock.
     pub clock: DateTime<Utc>,
 }
@@ -156,16 +168,27 @@ pub struct Backends {
     pub first_again: i32,
 }
 
+/// Ids that a sequence would give again.
+#[derive(Debug, Clone, FromRow)]
+pub struct StaleSequence {
+    /// The table.
+    pub table_name: String,
+    /// Its column.
+    pub column_name: String,
+    /// The highest id that was given.
+    pub highest: i64,
+}
+
 /// What two connections at once are to see.
-async fn see_backends(options: &PgConnectOptions) -> sqlx::Result<Backends> {
+async fn see_backends(address: &Address, within: Duration) -> sqlx::Result<Backends> {
     // Not prepared: an old pooler knows no prepared statements.
     let pid = async |connection: &mut PgConnection| {
         let row = sqlx::raw_sql(include_str!("../../sql/doctor/backend.sql"));
         let row: PgRow = sqlx::Executor::fetch_one(connection, row).await?;
         sqlx::Row::try_get::<i32, _>(&row, 0)
     };
-    let mut one = PgConnection::connect_with(options).await?;
-    let mut other = PgConnection::connect_with(options).await?;
+    let mut one = address.connect(within).await?;
+    let mut other = address.connect(within).await?;
     let first = pid(&mut one).await?;
     sqlx::raw_sql("begin").execute(&mut other).await?;
     let second = pid(&mut other).await?;
@@ -181,12 +204,6 @@ async fn see_backends(options: &PgConnectOptions) -> sqlx::Result<Backends> {
 }
 
 impl Store {
-    /// How this store connects.
-    #[must_use]
-    pub fn connect_options(&self) -> Arc<PgConnectOptions> {
-        self.pool.connect_options()
-    }
-
     /// The server and its settings.
     ///
     /// # Errors
@@ -203,8 +220,8 @@ impl Store {
     ///
     /// The database did not answer, or allows no two connections.
     pub async fn look_for_pooler(&self) -> Result<Backends, StoreError> {
-        let options = self.connect_options();
-        self.run("doctor/backend", see_backends(&options)).await
+        let seen = see_backends(self.pool.address(), self.deadline);
+        self.run("doctor/backend", seen).await
     }
 
     /// What the user may do.
@@ -255,6 +272,16 @@ impl Store {
     pub async fn look_at_partitions(&self) -> Result<Vec<MonthPartition>, StoreError> {
         let query = sqlx::query_as(include_str!("../../sql/doctor/partitions.sql"));
         self.read_rows("doctor/partitions", query).await
+    }
+
+    /// Sequences that are behind the ids of their table.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_for_stale_sequences(&self) -> Result<Vec<StaleSequence>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/sequences.sql"));
+        self.read_rows("doctor/sequences", query).await
     }
 
     /// Leases that lapsed a minute ago or more.

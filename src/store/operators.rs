@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Postgres, Transaction};
+use sqlx::{Connection, FromRow, PgConnection, Postgres};
 
 use super::{Store, StoreError};
 
@@ -382,24 +382,44 @@ macro_rules! bind_filter {
     };
 }
 
+/// Nothing in it is prepared: it may lead through a pooler.
+async fn in_transaction<R>(
+    connection: &mut PgConnection,
+    actor: &str,
+    query: sqlx::query::QueryAs<'_, Postgres, R, sqlx::postgres::PgArguments>,
+) -> sqlx::Result<Vec<R>>
+where
+    R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    let mut transaction = connection
+        .begin_with("begin isolation level read committed")
+        .await?;
+    sqlx::query(include_str!("../../sql/begin_operator_statement.sql"))
+        .bind(actor)
+        .persistent(false)
+        .execute(&mut *transaction)
+        .await?;
+    let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
 /// All functions fail with [`StoreError`]; a verb that the database refuses says why in its message and what to do
 /// in its hint.
 impl Store {
-    /// A transaction for one operator's statement. Nothing in it is prepared: it may lead through a pooler.
-    async fn begin_operator_statement(
+    /// Runs one operator's statement in a transaction of its own.
+    async fn as_operator<R>(
         &self,
         actor: &str,
-    ) -> sqlx::Result<Transaction<'static, Postgres>> {
-        let mut transaction = self
-            .pool
-            .begin_with("begin isolation level read committed")
-            .await?;
-        sqlx::query(include_str!("../../sql/begin_operator_statement.sql"))
-            .bind(actor)
-            .persistent(false)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction)
+        query: sqlx::query::QueryAs<'_, Postgres, R, sqlx::postgres::PgArguments>,
+    ) -> sqlx::Result<Vec<R>>
+    where
+        R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut connection = self.pool.borrow().await?;
+        let rows = in_transaction(&mut connection, actor, query).await;
+        connection.ended(&rows);
+        rows
     }
 
     pub(super) async fn read_rows<R>(
@@ -410,13 +430,7 @@ impl Store {
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.run(statement, async {
-            let mut transaction = self.begin_operator_statement("").await?;
-            let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
-            transaction.commit().await?;
-            Ok(rows)
-        })
-        .await
+        self.run(statement, self.as_operator("", query)).await
     }
 
     /// Runs a verb that answers with rows.
@@ -429,13 +443,8 @@ impl Store {
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.run(statement, async {
-            let mut transaction = self.begin_operator_statement(&audit.actor).await?;
-            let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
-            transaction.commit().await?;
-            Ok(rows)
-        })
-        .await
+        self.run(statement, self.as_operator(&audit.actor, query))
+            .await
     }
 
     /// Runs a verb that answers with one value.
@@ -450,9 +459,8 @@ impl Store {
         T: Send + Unpin,
     {
         self.run(statement, async {
-            let mut transaction = self.begin_operator_statement(&audit.actor).await?;
-            let (value,) = query.persistent(false).fetch_one(&mut *transaction).await?;
-            transaction.commit().await?;
+            let rows = self.as_operator(&audit.actor, query).await?;
+            let (value,) = rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
             Ok(value)
         })
         .await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 
 use super::{Connections, Store, StoreError};
 use crate::schema::{Books, Found};
@@ -38,7 +38,7 @@ pub struct Durability {
     pub standbys: i64,
     /// The server's setting; empty: commits wait for no standby.
     pub synchronous_standby_names: String,
-    /// The setting of our sessions.
+    /// The setting of our sessions, which is never `off`.
     pub synchronous_commit: String,
 }
 
@@ -47,13 +47,6 @@ impl Durability {
     #[must_use]
     pub fn weakness(&self) -> Option<String> {
         match self.synchronous_commit.as_str() {
-            "off" => {
-                return Some(
-                    "synchronous_commit is off: a crash of the server loses the last commits, and what was being sent is \
-                     then sent again unnoticed; set it to on"
-                        .to_owned(),
-                );
-            }
             "local" if self.standbys > 0 => {}
             _ if self.standbys > 0 && self.synchronous_standby_names.trim().is_empty() => {}
             _ => return None,
@@ -273,8 +266,7 @@ impl Store {
     ///
     /// The database did not answer, or refused.
     pub async fn connect(&self) -> Result<PgConnection, StoreError> {
-        let options = self.pool.connect_options();
-        self.run("connect", PgConnection::connect_with(&options))
+        self.run("connect", self.pool.address().connect(self.deadline))
             .await
     }
 
@@ -361,7 +353,6 @@ mod tests {
         assert!(weakness(1, "", "on"));
         assert!(weakness(2, " ", "remote_apply"));
         assert!(weakness(1, "*", "local"));
-        assert!(weakness(0, "", "off"));
         assert!(!weakness(0, "", "on"));
         assert!(!weakness(0, "", "local"));
         assert!(!weakness(1, "ANY 1 (*)", "on"));

@@ -76,13 +76,15 @@ async fn keep_listening(worker: &Worker, ring: &Notify) {
 
 async fn receive(worker: &Worker, ring: &Notify, waits: &mut Reconnect) -> sqlx::Result<()> {
     let deadline = worker.store.deadline();
+    // Of several hosts the one that can be written to at this moment: nobody rings at another.
+    let options = worker.store.pool.address().choose(deadline).await?;
     // A pool of its own: when the way to the database is half open, the connection is left behind with its pool.
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(deadline)
         .max_lifetime(None)
         .idle_timeout(None)
-        .connect_lazy_with(worker.store.pool.connect_options().as_ref().clone());
+        .connect_lazy_with(options.clone());
     let in_time = |what| move |_| sqlx::Error::Io(std::io::Error::new(TimedOut, what));
     let mut listener = PgListener::connect_with(&pool).await?;
     tokio::time::timeout(deadline, listener.listen(CHANNEL))

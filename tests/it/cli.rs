@@ -143,3 +143,42 @@ fn the_workers_help_lists_every_setting_with_its_variable_and_default() {
         }
     }
 }
+
+/// Nobody can hear it, but the exit code tells all the same.
+#[test]
+fn a_standard_error_that_cannot_be_written_changes_no_exit_code() {
+    for (arguments, code) in [
+        ("run", 64),
+        ("migrate", 64),
+        ("frobnicate", 2),
+        ("status", 69),
+    ] {
+        for closed in ["2>/dev/full", "2>&-", ">/dev/full 2>&-"] {
+            let script = format!("\"$0\" {arguments} {closed}");
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &script]).arg(wxnotify().get_program());
+            command.env_remove("DATABASE_URL");
+            if code == 69 {
+                command.env("DATABASE_URL", "postgres://u@127.0.0.1:1/x");
+            }
+            let ended = command.output().unwrap();
+            assert_eq!(ended.status.code(), Some(code), "{script}");
+        }
+    }
+}
+
+/// Many errors say their cause, and so does the chain of causes.
+#[test]
+fn an_error_says_each_thing_once() {
+    for arguments in [["migrate"].as_slice(), &["run", "--no-wait"], &["status"]] {
+        let ended = wxnotify()
+            .args(arguments)
+            .env("DATABASE_URL", "postgres://u@127.0.0.1:1/x")
+            .env("WXNOTIFY_LISTEN", "")
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.code(), Some(69));
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(said.matches("refused").count(), 1, "{arguments:?}: {said}");
+    }
+}

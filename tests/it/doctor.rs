@@ -161,7 +161,7 @@ async fn what_an_administrator_broke_is_named() {
     let report = examine(&fresh).await;
     assert_found(&report, "triggers and indexes", "failure", "arrive");
     assert_found(&report, "autovacuum", "failure", "notification_leases");
-    assert_found(&report, "isolation level", "failure", "serializable");
+    assert_found(&report, "isolation level", "warning", "serializable");
     assert_found(&report, "partitions", "failure", "notification_history");
     run(
         &fresh,
@@ -174,6 +174,79 @@ async fn what_an_administrator_broke_is_named() {
         "warning",
         "pair",
     );
+}
+
+/// Rows copied without their sequence: the next one would be the second with its id.
+#[tokio::test]
+async fn a_sequence_behind_its_table_is_named_with_what_sets_it_right() {
+    let queue = Queue::new().await;
+    queue.enqueue_many(APP, 2).await;
+    assert_found(&examine(queue.pool()).await, "ids", "ok", "ahead");
+    run(
+        queue.pool(),
+        "select setval(pg_get_serial_sequence('pending_notifications', 'id'), 1)",
+    )
+    .await;
+    let report = examine(queue.pool()).await;
+    assert_found(&report, "ids", "failure", "pending_notifications.id");
+    let next = findings(&report, "ids")[0].2.unwrap().to_owned();
+    let mend = next.split_once("then ").unwrap().1.to_owned();
+    run(queue.pool(), &mend).await;
+    assert_found(&examine(queue.pool()).await, "ids", "ok", "ahead");
+}
+
+/// What no statement would tell before it fails.
+#[tokio::test]
+async fn a_database_that_takes_no_writes_and_limits_of_connections_are_named() {
+    let queue = Queue::new().await;
+    for statement in [
+        "do $$ begin execute format('alter database %I connection limit 4', current_database()); end $$",
+        "do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$",
+    ] {
+        run(queue.pool(), statement).await;
+    }
+    let (code, document) = program(queue.url(), &[], &[]).await;
+    assert_eq!(code, Some(1));
+    let writes = named(&document, "writes");
+    assert_eq!(writes[0]["verdict"], "failure", "{document:#}");
+    let limits = named(&document, "connections of the database");
+    assert_eq!(limits[0]["verdict"], "warning", "{document:#}");
+    assert_eq!(named(&document, "encoding")[0]["verdict"], "ok");
+}
+
+#[tokio::test]
+async fn an_encoding_that_holds_no_chinese_is_named() {
+    let queue = Queue::new().await;
+    let name = format!("latin_{}", std::process::id());
+    run(
+        queue.pool(),
+        &format!("create database {name} encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'"),
+    )
+    .await;
+    let mut url = url::Url::parse(queue.url()).unwrap();
+    url.set_path(&name);
+    let (code, document) = program(url.as_str(), &[], &[]).await;
+    run(queue.pool(), &format!("drop database {name} with (force)")).await;
+    assert_eq!(code, Some(1));
+    assert_eq!(named(&document, "encoding")[0]["verdict"], "failure");
+}
+
+#[tokio::test]
+async fn too_few_file_descriptors_are_named() {
+    let queue = Queue::new().await;
+    make_healthy(&queue).await;
+    let mut command = std::process::Command::new("sh");
+    let program = harness::wxnotify();
+    command
+        .args(["-c", "ulimit -n 120; exec \"$0\" doctor --json"])
+        .arg(program.get_program())
+        .env("DATABASE_URL", queue.url());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = named(&document, "file descriptors");
+    assert_eq!(found[0]["verdict"], "failure", "{document:#}");
+    assert!(found[0]["found"].as_str().unwrap().contains("120"));
 }
 
 #[tokio::test]

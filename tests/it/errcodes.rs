@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use wxnotify::notification::{Credit, Effect, PauseUntil};
-use wxnotify::store::Store;
+use wxnotify::store::{Connections, Store};
 use wxnotify::wechat::errcode::{Disposition, ErrcodeTable};
 
 use crate::harness::TestDatabase;
@@ -33,7 +32,7 @@ async fn store() -> (TestDatabase, Store) {
 }
 
 /// Seconds until the mini-program's pause ends; infinite for an operator's.
-async fn pause_secs(pool: &PgPool) -> Option<f64> {
+async fn pause_secs(pool: &Connections) -> Option<f64> {
     sqlx::query_scalar(
         "select case when paused_until = 'infinity' then 'infinity'::float8
                      else extract(epoch from paused_until - clock_timestamp())::float8 end
@@ -45,7 +44,7 @@ async fn pause_secs(pool: &PgPool) -> Option<f64> {
     .unwrap()
 }
 
-async fn probing(pool: &PgPool) -> bool {
+async fn probing(pool: &Connections) -> bool {
     sqlx::query_scalar("select probing from wechat_apps where appid = $1")
         .bind(APPID)
         .fetch_one(pool)

@@ -4,6 +4,7 @@
 mod callbacks;
 mod cli;
 mod config;
+mod connecting;
 mod contract;
 mod credits;
 mod delivery;

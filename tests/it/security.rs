@@ -36,15 +36,17 @@ impl Login {
             .execute(database.pool())
             .await
             .unwrap();
-        let mut url = url::Url::parse(database.url()).unwrap();
-        url.set_username(&name).unwrap();
-        url.set_password(Some(PASSWORD)).unwrap();
         let pool = PgPoolOptions::new()
             .max_connections(3)
-            .connect(url.as_str())
+            .connect(&url_of(&name, database))
             .await
             .unwrap();
         Self { name, pool }
+    }
+
+    /// Where this login connects.
+    pub fn url(&self, database: &TestDatabase) -> String {
+        url_of(&self.name, database)
     }
 
     /// Runs statements; gives the SQLSTATE of the refusal.
@@ -76,4 +78,11 @@ impl Login {
             .await
             .unwrap_or_else(|error| panic!("{error}\n{query}"))
     }
+}
+
+fn url_of(name: &str, database: &TestDatabase) -> String {
+    let mut url = url::Url::parse(database.url()).unwrap();
+    url.set_username(name).unwrap();
+    url.set_password(Some(PASSWORD)).unwrap();
+    url.into()
 }

@@ -5,9 +5,11 @@
 //! poll a row; what would take long is aged in the database.
 
 mod concurrency;
+mod connections;
 mod crashing;
 mod database;
 mod doubt;
+mod failover;
 mod kinds;
 mod logins;
 mod odd_rows;
@@ -124,6 +126,14 @@ impl Scene {
     /// Runs the built program.
     pub fn spawn(&self, changed: &[(&str, &str)]) -> Program {
         Program::spawn(self.environment(changed))
+    }
+
+    /// As [`Self::spawn`], by a shell whose script gets the program as `$0`.
+    pub fn spawn_by_shell(&self, script: &str, changed: &[(&str, &str)]) -> Program {
+        let program = wxnotify();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).arg(program.get_program());
+        Program::spawn_as(command, self.environment(changed))
     }
 
     /// Inserts a row for `openid` as a producer does, with other columns as `columns` say.
@@ -396,6 +406,11 @@ impl Running {
         Self { stop, ended }
     }
 
+    /// Waits for its end, without stopping it.
+    pub async fn until_ended(mut self) -> Result<RunEnd, RunError> {
+        (&mut self.ended).await.unwrap()
+    }
+
     /// Stops it gracefully.
     pub async fn stop(mut self) -> RunEnd {
         self.stop.cancel();
@@ -420,10 +435,14 @@ pub struct Program {
 
 impl Program {
     pub fn spawn(environment: Vec<(String, String)>) -> Self {
-        let log = NamedTempFile::new().unwrap();
         let mut command = wxnotify();
+        command.arg("run");
+        Self::spawn_as(command, environment)
+    }
+
+    fn spawn_as(mut command: std::process::Command, environment: Vec<(String, String)>) -> Self {
+        let log = NamedTempFile::new().unwrap();
         command
-            .arg("run")
             .envs(environment)
             .stdin(Stdio::null())
             .stdout(log.as_file().try_clone().unwrap())
@@ -433,6 +452,15 @@ impl Program {
             .spawn()
             .unwrap();
         Self { process, log }
+    }
+
+    /// Whether a SIGTERM would be caught: before that it ends the process without a word.
+    pub fn is_listening_to_signals(&self) -> bool {
+        let pid = self.process.id().expect("it was not waited for yet");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & (1 << (Signal::SIGTERM as i32 - 1)) != 0)
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -22,7 +22,7 @@ pub async fn drain(database_url: &str, lease_rows: u32) -> anyhow::Result<()> {
     let store = Store::connect_lazy(
         database_url.parse()?,
         Route::Direct,
-        6,
+        5,
         Duration::from_secs(10),
     );
     let worker: Arc<str> = "kernel#1".into();

@@ -11,10 +11,14 @@ use crate::config::AppSecrets;
 use crate::schema::Standing;
 use crate::store::doctor::{
     AppCare, Backends, BrokenObject, ForeignEvents, Holder, LapsedLeases, MonthPartition, Rights,
-    Server, TableCare,
+    Server, StaleSequence, TableCare,
 };
 use crate::store::operators::{Backlog, LiveWorker, Pause};
-use crate::store::{Durability, StoreError};
+use crate::store::{Address, Durability, StoreError};
+
+/// How many connections a worker takes unless told otherwise, and at least.
+const CONNECTIONS_USUAL: u32 = 6;
+const CONNECTIONS_LEAST: u32 = 3;
 
 /// How bad it is; in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -136,13 +140,22 @@ pub fn server(server: &Server) -> Vec<Finding> {
     findings.push(if server.isolation == "read committed" {
         Finding::ok("isolation level", "read committed", "")
     } else {
-        Finding::failure(
+        Finding::warning(
             "isolation level",
             format!("default_transaction_isolation is {}", server.isolation),
-            "workers refuse to lease, since a lease's snapshot must be newer than its lock",
+            "workers set their own; a producer's statement may fail with 40001 beside them, and an operator's verb is refused",
             "reset it: ALTER DATABASE … or ALTER ROLE … RESET default_transaction_isolation",
         )
     });
+    if server.read_only && !server.is_standby {
+        findings.push(Finding::failure(
+            "writes",
+            "default_transaction_read_only is on",
+            "workers can neither lease nor settle, and producers cannot insert",
+            "reset it where it is set: ALTER SYSTEM, ALTER DATABASE … or ALTER ROLE … RESET default_transaction_read_only",
+        ));
+    }
+    findings.push(encoding(server));
     let used = server.connections * 100 / server.connections_max.max(1);
     findings.push(if used >= 90 {
         Finding::warning(
@@ -184,6 +197,112 @@ pub fn server(server: &Server) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+fn encoding(server: &Server) -> Finding {
+    let found = format!("text is stored as {}", server.encoding);
+    let why = "messages hold 年, 元 and whatever users are called";
+    if server.encoding == "UTF8" {
+        return Finding::ok("encoding", found, why);
+    }
+    Finding::failure(
+        "encoding",
+        found,
+        why,
+        "create another database with ENCODING 'UTF8' TEMPLATE template0 and move there: an encoding cannot be changed",
+    )
+}
+
+/// Whether the role and the database may have as many connections as a worker takes, `wanted` by the settings at hand.
+#[must_use]
+pub fn connection_limits(server: &Server, wanted: Option<u32>) -> Vec<Finding> {
+    let wanted = i64::from(wanted.unwrap_or(CONNECTIONS_USUAL));
+    let limits = [
+        (
+            "connections of the role",
+            server.role_connections_max,
+            server.role_connections,
+            "ALTER ROLE … CONNECTION LIMIT",
+        ),
+        (
+            "connections of the database",
+            server.database_connections_max,
+            server.database_connections,
+            "ALTER DATABASE … CONNECTION LIMIT",
+        ),
+    ];
+    let judge = |(check, most, taken, how): (_, Option<i64>, i64, &str)| {
+        let most = most?;
+        let found = format!("{taken} of {most} taken; a worker takes {wanted}");
+        let why = "a worker that gets fewer is slow, with fewer than 3 it stands still, and operators are refused";
+        let next =
+            format!("raise the limit with {how}, for each worker {wanted} and some for operators");
+        Some(if most < i64::from(CONNECTIONS_LEAST) {
+            Finding::failure(check, found, why, next)
+        } else if most <= wanted || taken * 100 >= most * 90 {
+            Finding::warning(check, found, why, next)
+        } else {
+            Finding::ok(check, found, why)
+        })
+    };
+    limits.into_iter().filter_map(judge).collect()
+}
+
+/// Whether this user may open as many files as a worker with the settings at hand needs: `(now, at most)` of `wanted`.
+#[must_use]
+pub fn descriptors(limits: Option<(u64, u64)>, wanted: u64) -> Finding {
+    let check = "file descriptors";
+    let Some((_, most)) = limits else {
+        return Finding::not_looked_at(check, "the system does not tell");
+    };
+    let found = format!("{most} here; a worker needs {wanted}");
+    let why =
+        "each send, connection and request needs one; without it WeChat seems to be out of reach";
+    if most >= wanted {
+        return Finding::ok(check, found, why);
+    }
+    let next = "raise it: LimitNOFILE= for systemd, ulimits for containers, ulimit -n for a shell; the worker's own is in /proc/PID/limits";
+    Finding::failure(check, found, why, next)
+}
+
+/// Whether no id can be given twice.
+#[must_use]
+pub fn sequences(stale: &[StaleSequence]) -> Finding {
+    let why = "a new row would get the id of an old one: explain and the history would mix them up";
+    if stale.is_empty() {
+        return Finding::ok("ids", "every sequence is ahead of its table", why);
+    }
+    let list = |words: &dyn Fn(&StaleSequence) -> String, between: &str| {
+        stale.iter().map(words).collect::<Vec<_>>().join(between)
+    };
+    let found = list(
+        &|stale| {
+            format!(
+                "the sequence of {}.{} is behind {}",
+                stale.table_name, stale.column_name, stale.highest
+            )
+        },
+        ", ",
+    );
+    let next = list(
+        &|stale| {
+            let StaleSequence {
+                table_name,
+                column_name,
+                highest,
+            } = stale;
+            format!(
+                "select setval(pg_get_serial_sequence('{table_name}', '{column_name}'), {highest})"
+            )
+        },
+        "; ",
+    );
+    Finding::failure(
+        "ids",
+        found,
+        why,
+        format!("stop workers and producers, then {next}"),
+    )
 }
 
 fn database(server: &Server) -> Finding {
@@ -244,18 +363,24 @@ pub fn clock(
 
 /// Whether others on the way can read or alter what is stored.
 #[must_use]
-pub fn encryption(options: &PgConnectOptions, encrypted: bool) -> Finding {
-    let host = options.get_host();
-    let is_local = options.get_socket().is_some()
-        || host.starts_with('/')
-        || host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback());
+pub fn encryption(address: &Address, encrypted: bool) -> Finding {
+    let is_local = |options: &PgConnectOptions| {
+        let host = options.get_host();
+        options.get_socket().is_some()
+            || host.starts_with('/')
+            || host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback())
+    };
+    // All hosts have one mode, but for sockets, which need none.
+    let distant = address.hosts().find(|options| !is_local(options));
     let why = "messages, openids and access tokens pass this connection";
     let next = "add sslmode=verify-full and sslrootcert=… to DATABASE_URL";
-    match options.get_ssl_mode() {
-        _ if is_local => Finding::ok("encryption", "the database is on this machine", why),
+    let Some(distant) = distant else {
+        return Finding::ok("encryption", "the database is on this machine", why);
+    };
+    match distant.get_ssl_mode() {
         _ if !encrypted => {
             Finding::warning("encryption", "the connection is not encrypted", why, next)
         }
@@ -293,12 +418,8 @@ pub fn commits(durability: &Durability) -> Finding {
             // The same sentence tells the log of a worker.
             let (found, next) = weakness
                 .rsplit_once("; ")
-                .unwrap_or((&weakness, "set synchronous_commit to on"));
-            if durability.synchronous_commit == "off" {
-                Finding::failure("commits", found, why, next)
-            } else {
-                Finding::warning("commits", found, why, next)
-            }
+                .unwrap_or((&weakness, "set synchronous_standby_names"));
+            Finding::warning("commits", found, why, next)
         }
     }
 }
@@ -920,6 +1041,12 @@ mod tests {
             transaction_ids_used: 5_000_000,
             connections: 10,
             connections_max: 97,
+            read_only: false,
+            role_connections_max: None,
+            role_connections: 3,
+            database_connections_max: None,
+            database_connections: 3,
+            encoding: "UTF8".to_owned(),
             clock: DateTime::UNIX_EPOCH,
         }
     }
@@ -980,9 +1107,8 @@ mod tests {
     #[test]
     fn only_a_verified_connection_over_a_network_is_well() {
         let options = |mode| {
-            PgConnectOptions::new_without_pgpass()
-                .host("db.example")
-                .ssl_mode(mode)
+            let options = PgConnectOptions::new_without_pgpass();
+            Address::from(options.host("db.example").ssl_mode(mode))
         };
         assert_eq!(
             encryption(&options(PgSslMode::VerifyFull), true).verdict,
@@ -995,7 +1121,7 @@ mod tests {
             encryption(&options(PgSslMode::Prefer), false).verdict,
             Verdict::Warning
         );
-        let local = PgConnectOptions::new_without_pgpass().host("127.0.0.1");
+        let local = Address::from(PgConnectOptions::new_without_pgpass().host("127.0.0.1"));
         assert_eq!(encryption(&local, false).verdict, Verdict::Ok);
     }
 
@@ -1019,7 +1145,50 @@ mod tests {
                 .unwrap()
                 .contains("synchronous_standby_names")
         );
-        assert_eq!(commits(&durability(0, "", "off")).verdict, Verdict::Failure);
+        assert_eq!(commits(&durability(0, "", "local")).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_limit_of_connections_is_judged_by_what_a_worker_takes() {
+        let limited = |most| Server {
+            role_connections_max: Some(most),
+            ..sound_server()
+        };
+        assert!(connection_limits(&sound_server(), Some(6)).is_empty());
+        for (most, verdict) in [
+            (100, Verdict::Ok),
+            (6, Verdict::Warning),
+            (4, Verdict::Warning),
+            (2, Verdict::Failure),
+            (0, Verdict::Failure),
+        ] {
+            let findings = connection_limits(&limited(most), Some(6));
+            assert_eq!(findings.len(), 1);
+            assert_eq!(findings[0].verdict, verdict, "{most}: {findings:?}");
+        }
+    }
+
+    #[test]
+    fn too_few_file_descriptors_are_a_failure_before_they_look_like_an_outage() {
+        assert_eq!(descriptors(Some((40, 1024)), 400).verdict, Verdict::Ok);
+        let few = descriptors(Some((40, 40)), 400);
+        assert_eq!(few.verdict, Verdict::Failure);
+        assert!(few.next.unwrap().contains("LimitNOFILE"));
+        assert_eq!(descriptors(None, 400).verdict, Verdict::NotVisible);
+    }
+
+    #[test]
+    fn a_database_that_takes_no_writes_or_no_chinese_is_a_failure() {
+        let read_only = Server {
+            read_only: true,
+            ..sound_server()
+        };
+        assert_eq!(worst(&server(&read_only)), Verdict::Failure);
+        let latin = Server {
+            encoding: "LATIN1".to_owned(),
+            ..sound_server()
+        };
+        assert_eq!(worst(&server(&latin)), Verdict::Failure);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use serde_json::json;
@@ -14,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use wxnotify::store::Address;
 
 use crate::harness::{TestDatabase, eventually, in_time};
 use crate::worker::Scene;
@@ -124,6 +126,92 @@ async fn a_database_whose_certificate_is_not_right_is_not_spoken_to() {
             "{why}: {error}"
         );
     }
+}
+
+/// A server that shows this certificate itself, and the file to trust.
+fn self_signed(is_ca: rcgen::IsCa, host: &str) -> (NamedTempFile, TlsAcceptor) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+    params.is_ca = is_ca;
+    let certificate = params.self_signed(&key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )
+        .unwrap();
+    let mut pem = NamedTempFile::new().unwrap();
+    pem.write_all(certificate.pem().as_bytes()).unwrap();
+    (pem, TlsAcceptor::from(Arc::new(config)))
+}
+
+/// What wxnotify says of a database behind this certificate, with the next step.
+#[tokio::test]
+async fn a_certificate_that_is_not_right_is_named_with_what_to_make_instead() {
+    let database = TestDatabase::new().await;
+    let real = url::Url::parse(database.url()).unwrap();
+    let address = format!("127.0.0.1:{}", real.port().unwrap());
+    let authority = || rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let say = async |acceptor: TlsAcceptor, host: &str, query: String| {
+        let port = front_of(address.clone(), acceptor).await;
+        let user = real.username();
+        let url = format!("postgres://{user}@{host}:{port}{}?{query}", real.path());
+        let database: Address = url.parse().unwrap();
+        in_time("an answer", database.connect(Duration::from_secs(20)))
+            .await
+            .map_err(|error| error.to_string())
+    };
+    let trusting =
+        |root: &NamedTempFile| format!("sslmode=verify-full&sslrootcert={}", root.path().display());
+
+    let (root, acceptor) = self_signed(authority(), "localhost");
+    let said = say(acceptor, "localhost", trusting(&root))
+        .await
+        .unwrap_err();
+    assert!(
+        said.contains("CA:TRUE") && said.contains("openssl req"),
+        "{said}"
+    );
+    assert!(said.contains(root.path().to_str().unwrap()), "{said}");
+    // What it says to make instead works.
+    let (root, acceptor) = self_signed(rcgen::IsCa::ExplicitNoCa, "localhost");
+    say(acceptor, "localhost", trusting(&root)).await.unwrap();
+
+    let (other, _) = server_of("localhost");
+    let (_, acceptor) = server_of("localhost");
+    let said = say(acceptor, "localhost", trusting(&other))
+        .await
+        .unwrap_err();
+    assert!(
+        said.contains("signed by none") && said.contains(other.path().to_str().unwrap()),
+        "{said}"
+    );
+    let (_, acceptor) = server_of("localhost");
+    let said = say(acceptor, "localhost", "sslmode=verify-full".to_owned())
+        .await
+        .unwrap_err();
+    assert!(said.contains("no sslrootcert is given"), "{said}");
+    let (root, acceptor) = server_of("localhost");
+    let said = say(acceptor, "127.0.0.1", trusting(&root))
+        .await
+        .unwrap_err();
+    assert!(said.contains("does not name the host 127.0.0.1"), "{said}");
+    // As with libpq, whoever names a CA wants the certificate checked.
+    let (_, acceptor) = server_of("localhost");
+    let query = format!("sslmode=require&sslrootcert={}", other.path().display());
+    say(acceptor, "localhost", query).await.unwrap_err();
+
+    let plain = real.as_str().replace("sslmode=disable", "sslmode=require");
+    let plain: Address = plain.parse().unwrap();
+    let error = plain.connect(Duration::from_secs(20)).await.unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("does not offer TLS") && said.contains("ssl = on"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

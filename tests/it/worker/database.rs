@@ -87,7 +87,7 @@ impl Mortal {
     }
 }
 
-fn free_address() -> String {
+pub(super) fn free_address() -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().to_string()
 }

@@ -3,19 +3,17 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::{PgPool, Row};
+use sqlx::{Executor, Postgres, Row};
 use wxnotify::store::{Route, Store};
 
 use super::Scene;
 use crate::harness::wxnotify;
 
 /// What the one session of a pool keeps: its prepared statements, and two settings of ours.
-async fn kept_by(session: &PgPool) -> (i64, String, String) {
+async fn kept_by(session: impl Executor<'_, Database = Postgres>) -> (i64, String, String) {
     let asked = "select (select count(*) from pg_prepared_statements), current_setting('statement_timeout'), current_setting('jit')";
     // Not prepared itself.
-    let row = sqlx::Executor::fetch_one(session, sqlx::raw_sql(asked))
-        .await
-        .unwrap();
+    let row = session.fetch_one(sqlx::raw_sql(asked)).await.unwrap();
     (row.get(0), row.get(1), row.get(2))
 }
 
@@ -25,17 +23,17 @@ async fn through_a_pooler_statements_leave_nothing_in_the_session() {
     let plain = kept_by(scene.pool()).await;
     let to_the_database = || scene.database.url().parse().unwrap();
     let second = Duration::from_secs(1);
-    let through = Store::connect_lazy(to_the_database(), Route::TransactionPooler, 2, second);
+    let through = Store::connect_lazy(to_the_database(), Route::TransactionPooler, 1, second);
     for _ in 0..2 {
         through.durability().await.unwrap();
     }
     assert_eq!(
-        kept_by(&through.pool).await,
+        kept_by(&mut *through.borrow().await.unwrap()).await,
         (0, plain.1.clone(), plain.2.clone())
     );
-    let direct = Store::connect_lazy(to_the_database(), Route::Direct, 2, second);
+    let direct = Store::connect_lazy(to_the_database(), Route::Direct, 1, second);
     direct.durability().await.unwrap();
-    let (prepared, limit, jit) = kept_by(&direct.pool).await;
+    let (prepared, limit, jit) = kept_by(&mut *direct.borrow().await.unwrap()).await;
     assert!(prepared > 0);
     assert_eq!((limit.as_str(), jit.as_str()), ("2s", "off"));
 }
@@ -44,7 +42,7 @@ async fn through_a_pooler_statements_leave_nothing_in_the_session() {
 async fn through_a_pooler_a_refused_statement_does_not_spoil_the_next() {
     let scene = Scene::new().await;
     let url = scene.database.url().parse().unwrap();
-    let store = Store::connect_lazy(url, Route::TransactionPooler, 2, Duration::from_secs(5));
+    let store = Store::connect_lazy(url, Route::TransactionPooler, 1, Duration::from_secs(5));
     let asked = "select 1 / $1::int, pg_backend_pid()";
     let mut processes = Vec::new();
     for divisor in [1, 0, 1] {

@@ -2,14 +2,19 @@
 
 use nix::sys::signal::Signal;
 use serde_json::json;
+use sqlx::{Connection, PgPool};
+use wxnotify::postgres::{Options, ThrowawayPostgres};
+use wxnotify::simulate::{FakeWechat, SimulateOptions};
+use wxnotify::schema;
 
-use super::Scene;
+use super::{Program, Scene, environment};
+use crate::harness::eventually;
 
 const CONCURRENCY: [(&str, &str); 1] = [("WXNOTIFY_CONCURRENCY", "4")];
 
 #[tokio::test]
 async fn sigterm_settles_what_is_in_flight_and_gives_back_the_rest() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let scene = Scene::new().await;
         scene.wechat.hold();
         let ids = scene.insert_many("oUser", 30, json!({})).await;
@@ -86,4 +91,54 @@ async fn a_worker_with_nothing_to_do_stops_without_delay() {
     worker.until_logged("started").await;
     worker.signal(Signal::SIGTERM);
     assert_eq!(worker.end().await.code(), Some(0), "{}", worker.log());
+}
+
+/// The shell has it ignored, as nohup does: the end of a terminal must not stop what was meant to outlive it.
+#[tokio::test]
+async fn under_nohup_sighup_stops_nothing() {
+    let scene = Scene::new().await;
+    let mut worker = scene.spawn_by_shell("trap '' HUP; exec \"$0\" run", &[]);
+    let before = scene.insert("oBefore", json!({})).await;
+    scene.until(before, "sent").await;
+    worker.signal(Signal::SIGHUP);
+    let after = scene.insert("oAfter", json!({})).await;
+    scene.until(after, "sent").await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.end().await.code(), Some(0), "{}", worker.log());
+}
+
+/// Nothing is in flight, so nothing is worth waiting for: not the statements' deadline either, which is a minute here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_database_is_away_waits_for_nothing() {
+    for is_away_from_the_start in [true, false] {
+        let mut postgres = ThrowawayPostgres::start(Options::default()).await.unwrap();
+        let pool = PgPool::connect(postgres.url()).await.unwrap();
+        let mut connection = pool.acquire().await.unwrap().detach();
+        schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+        let fake = FakeWechat::start(SimulateOptions::default()).await.unwrap();
+        if is_away_from_the_start {
+            postgres.kill().await.unwrap();
+        }
+        let minute = [
+            ("WXNOTIFY_STATEMENT_TIMEOUT_SECS", "600"),
+            ("WXNOTIFY_DRAIN_SECS", "3600"),
+        ];
+        let mut worker = Program::spawn(environment(postgres.url(), &fake.base_url(), &minute));
+        if is_away_from_the_start {
+            eventually("it runs", async || {
+                worker.is_listening_to_signals().then_some(())
+            })
+            .await;
+        } else {
+            worker.until_logged("started").await;
+            postgres.kill().await.unwrap();
+            // Its connections are gone, and its next statements wait for new ones.
+            worker.until_logged("Maintenance will do").await;
+        }
+        worker.signal(Signal::SIGTERM);
+        assert_eq!(worker.end().await.code(), Some(0), "{}", worker.log());
+    }
 }
