@@ -981,7 +981,7 @@ pub fn pooler(backends: Backends) -> Finding {
             "pooler",
             "a pooler in transaction mode is in between",
             why,
-            "lead the workers' DATABASE_URL to the server itself or to a pool in session mode; a worker needs 6 connections",
+            "lead the workers' DATABASE_URL to the server itself or to a pool in session mode; a worker takes WXNOTIFY_POOL_CONNECTIONS (6)",
         )
     } else {
         Finding::ok("pooler", "none in transaction mode", why)
