@@ -23,7 +23,7 @@ use crate::postgres;
 use crate::schema::{self, SchemaError, Standing, Step};
 use crate::signals::StopSignals;
 use crate::simulate;
-use crate::store::Route;
+use crate::store::{self, Route};
 use crate::telemetry;
 use crate::worker::{self, RunEnd, RunError, RunOptions};
 
@@ -374,7 +374,10 @@ fn say(words: &str) {
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut said = String::new();
     for cause in error.chain() {
-        let cause = cause.to_string();
+        let cause = match cause.downcast_ref() {
+            Some(error) => store::describe(error),
+            None => cause.to_string(),
+        };
         if said.contains(&cause) {
             continue;
         }

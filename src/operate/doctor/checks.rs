@@ -1071,7 +1071,7 @@ mod tests {
             (|server| server.full_page_writes = false, Verdict::Warning),
             (
                 |server| server.isolation = "repeatable read".to_owned(),
-                Verdict::Failure,
+                Verdict::Warning,
             ),
             (|server| server.autovacuum = false, Verdict::Failure),
             (|server| server.connections = 95, Verdict::Warning),
