@@ -7,8 +7,8 @@ use nix::unistd::{User, geteuid};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::simulate::{FakeWechat, SimulateOptions};
 use wxnotify::schema;
+use wxnotify::simulate::{FakeWechat, SimulateOptions};
 use wxnotify::worker::{RunError, RunOptions};
 
 use super::{APP, Running, environment, insert};

@@ -4,8 +4,8 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use sqlx::{Connection, PgPool};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::simulate::{FakeWechat, SimulateOptions};
 use wxnotify::schema;
+use wxnotify::simulate::{FakeWechat, SimulateOptions};
 
 use super::{Program, Scene, environment};
 use crate::harness::eventually;
