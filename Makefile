@@ -16,7 +16,7 @@ demo: postgres-server
 	$(CARGO) run --locked -- demo $(ARGS)
 
 test: postgres-server
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-fail-fast
 
 check: cargo-deny
 	$(CARGO) fmt --check

@@ -23,7 +23,7 @@ use crate::{
     telemetry,
     token_keeper::{TokenError, TokenKeeper},
     wechat::{
-        Reply, Wechat,
+        Dispute, Reply, Wechat,
         access_token::{AccessToken, FetchError},
         account::AccountError,
         card::{self, Standing},
@@ -113,6 +113,37 @@ impl Deliverer {
         let effects = self.without_repeats(effects);
         report(&outcome, &effects);
         (outcome, effects)
+    }
+
+    /// Puts an outcome in doubt whose answer has come for another row, too, since it was judged.
+    pub(crate) fn question(&self, outcome: &mut Outcome) {
+        let by_answer = matches!(
+            outcome.verdict,
+            Verdict::Sent | Verdict::Dead { .. } | Verdict::Retry { .. } | Verdict::Park { .. }
+        );
+        if !by_answer
+            || !self
+                .wechat
+                .is_disputed(outcome.rid.as_deref(), outcome.msgid)
+        {
+            return;
+        }
+        let reason = "the answer came for another request, too, and may not be this one's";
+        *outcome = Outcome {
+            http_status: outcome.http_status,
+            response_ms: outcome.response_ms,
+            ..Outcome::unsent(
+                outcome.notification_id,
+                Verdict::InDoubt,
+                Some(reason.to_owned()),
+            )
+        };
+        telemetry::record_repeated_answer();
+    }
+
+    /// The answers that came for two rows, since the last call.
+    pub(crate) fn take_disputes(&self) -> Vec<Dispute> {
+        self.wechat.take_disputes()
     }
 
     fn rules(&self) -> Arc<ErrcodeTable> {

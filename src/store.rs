@@ -28,6 +28,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 use tokio_util::sync::CancellationToken;
 
 use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
+use crate::wechat::Dispute;
 use crate::{failpoint, telemetry};
 
 pub use address::Address;
@@ -672,6 +673,28 @@ impl Store {
             .bind(known)
             .bind(age.as_secs_f64());
         self.run("drop_unknown", query.fetch_one(&self.pool)).await
+    }
+
+    /// Records that the answer which decided a row came for another, too. False: the row is still on its way, repeat this then.
+    ///
+    /// # Errors
+    ///
+    /// Repeat it: it is recorded once.
+    pub async fn record_dispute(
+        &self,
+        dispute: &Dispute,
+        worker: &str,
+    ) -> Result<bool, StoreError> {
+        let reason = format!(
+            "disputed: its answer ({}) came for notification {}, too, and is one of theirs at most",
+            dispute.answer, dispute.other
+        );
+        let query = sqlx::query_scalar(include_str!("../sql/record_dispute.sql"))
+            .bind(dispute.notification_id)
+            .bind(reason)
+            .bind(worker);
+        self.run("record_dispute", query.fetch_one(&self.pool))
+            .await
     }
 
     /// Records outcomes of a lease's rows; `close` says that no more will come.

@@ -18,10 +18,9 @@ mod hosts;
 pub mod login;
 pub mod message;
 
-use std::{fmt::Write as _, net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use hyper_util::client::legacy::connect::HttpInfo;
 use reqwest::{
     Method, Request, StatusCode, Url,
     header::{self, HeaderValue},
@@ -30,11 +29,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use self::{access_token::AccessToken, connections::Connections, hosts::Hosts};
+use self::{
+    access_token::AccessToken,
+    connections::{Connections, Place},
+    hosts::Hosts,
+};
 use crate::failpoint;
 use crate::notification::{ERRMSG_CHARS_MAX, Kind, Notification};
 
-pub use self::message::MessageError;
+pub use self::{connections::Dispute, message::MessageError};
 
 /// How to reach WeChat.
 #[derive(Debug, Clone)]
@@ -208,10 +211,12 @@ impl Wechat {
             Exchange::Answered {
                 status,
                 body,
-                connection,
+                place,
             } => {
                 let reply = read_send_reply(status, &body, notification.openid.expose(), took);
-                self.connections.judge(reply, connection, Instant::now())
+                self.connections
+                    .judge(reply, notification.id, place, Instant::now())
+                    .await
             }
             Exchange::NotSent { reason } => Reply::NotSent { reason, took },
             Exchange::Lost { reason, status } => Reply::PossiblySent {
@@ -222,13 +227,23 @@ impl Wechat {
         })
     }
 
+    /// Whether an answer that a row was told came for another row since then: it is not known whose it is.
+    pub fn is_disputed(&self, rid: Option<&str>, msgid: Option<i64>) -> bool {
+        self.connections.is_disputed(rid, msgid)
+    }
+
+    /// The answers that came for two rows, since the last call.
+    pub fn take_disputes(&self) -> Vec<Dispute> {
+        self.connections.take_disputes()
+    }
+
     /// Posts `body`; as [`Self::call`].
     async fn post(
         &self,
         path: &'static str,
         access_token: Option<&AccessToken>,
         body: Bytes,
-    ) -> (Exchange, Duration) {
+    ) -> (Exchange<'_>, Duration) {
         self.call(path, access_token, Some(body), self.body_bytes_max)
             .await
     }
@@ -240,7 +255,7 @@ impl Wechat {
         access_token: Option<&AccessToken>,
         body: Option<Bytes>,
         reply_bytes_max: usize,
-    ) -> (Exchange, Duration) {
+    ) -> (Exchange<'_>, Duration) {
         let address = |host| match access_token {
             Some(token) => token.address(host, path, || self.hosts.url(host, path)),
             None => self.hosts.url(host, path),
@@ -261,7 +276,7 @@ impl Wechat {
         body: Option<Bytes>,
         reply_bytes_max: usize,
         send: bool,
-    ) -> (Exchange, Duration) {
+    ) -> (Exchange<'_>, Duration) {
         let started_at = Instant::now();
         let mut host = self.hosts.current(started_at);
         for tried in 1.. {
@@ -295,7 +310,7 @@ impl Wechat {
         timeout: Duration,
         reply_bytes_max: usize,
         reuse: bool,
-    ) -> Exchange {
+    ) -> Exchange<'_> {
         let mut request = Request::new(Method::GET, url);
         if let Some(body) = body {
             *request.method_mut() = Method::POST;
@@ -303,8 +318,8 @@ impl Wechat {
             *request.body_mut() = Some(body.into());
         }
         *request.timeout_mut() = Some(timeout);
-        let mut response = match self.connections.client(reuse).execute(request).await {
-            Ok(response) => response,
+        let (mut response, place) = match self.connections.execute(request, reuse).await {
+            Ok(answer) => answer,
             Err(error) if error.is_connect() => {
                 return Exchange::NotSent {
                     reason: describe(error, "no connection"),
@@ -318,8 +333,6 @@ impl Wechat {
             }
         };
         let status = response.status();
-        let info = response.extensions().get::<HttpInfo>();
-        let connection = info.filter(|_| reuse).map(HttpInfo::local_addr);
         let mut body = Bytes::new();
         loop {
             match response.chunk().await {
@@ -341,7 +354,7 @@ impl Wechat {
                     return Exchange::Answered {
                         status,
                         body,
-                        connection,
+                        place,
                     };
                 }
                 Err(error) => {
@@ -356,12 +369,12 @@ impl Wechat {
 }
 
 /// One HTTP request, before its body is understood.
-enum Exchange {
+enum Exchange<'a> {
     Answered {
         status: StatusCode,
         body: Bytes,
-        /// Our end of the connection, if other requests may use it, too.
-        connection: Option<SocketAddr>,
+        /// Where it stands among the answers on its connection, if other requests may use that, too.
+        place: Option<Place<'a>>,
     },
     NotSent {
         reason: String,

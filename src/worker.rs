@@ -42,7 +42,7 @@ use crate::store::{ClaimPolicy, DoubtPolicy, Route, SendingApp, Store, StoreErro
 use crate::telemetry;
 use crate::token_keeper::TokenKeeper;
 use crate::wechat::errcode::ErrcodeTable;
-use crate::wechat::{Wechat, WechatOptions};
+use crate::wechat::{Dispute, Wechat, WechatOptions};
 
 /// How long settling may go on after the drain's deadline has passed.
 const LAST_SETTLES: Duration = Duration::from_secs(5);
@@ -156,6 +156,8 @@ pub(crate) struct Worker {
     settle_permits: Semaphore,
     /// Settles of few rows that wait for each other.
     small_settles: settling::SmallSettles,
+    /// Answers that came for two rows, until that is recorded of the one that was settled by it.
+    disputes: Mutex<Vec<Dispute>>,
     /// Started rows on their way to the slots, and how many slots send.
     slots: Slots,
 }
@@ -492,6 +494,7 @@ impl Begin<'_> {
             workers_alive: AtomicI64::new(1),
             settle_permits: Semaphore::new(settles as usize),
             small_settles: settling::SmallSettles::default(),
+            disputes: Mutex::default(),
             slots,
             store: store.clone(),
         };

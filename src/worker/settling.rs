@@ -75,6 +75,7 @@ pub(super) async fn settle_batch(worker: Arc<Worker>, batch: Arc<Batch>) {
             .unsettled
             .fetch_sub(count - kept_back, Ordering::Relaxed);
         worker.tally.changed.notify_one();
+        record_disputes(&worker).await;
         if close && !again {
             break;
         }
@@ -106,8 +107,34 @@ async fn gather(worker: &Worker, batch: &Batch, again: bool) -> (Vec<Outcome>, b
             let _ = tokio::time::timeout(GATHER, batch.arrived.notified()).await;
         }
     }
-    let mut collected = lock(&batch.collected);
-    (std::mem::take(&mut collected.outcomes), collected.out == 0)
+    let (mut outcomes, close) = {
+        let mut collected = lock(&batch.collected);
+        (std::mem::take(&mut collected.outcomes), collected.out == 0)
+    };
+    for outcome in &mut outcomes {
+        worker.deliverer.question(outcome);
+    }
+    (outcomes, close)
+}
+
+/// Says of rows that are settled that another had their answer, too. Who settled one that was still on its way comes by here
+/// after that.
+async fn record_disputes(worker: &Worker) {
+    let disputes = {
+        let mut open = lock(&worker.disputes);
+        open.extend(worker.deliverer.take_disputes());
+        std::mem::take(&mut *open)
+    };
+    for dispute in disputes {
+        match worker.store.record_dispute(&dispute, &worker.id).await {
+            Ok(true) => {}
+            Ok(false) => lock(&worker.disputes).push(dispute),
+            Err(error) => {
+                warn!("A disputed answer is not recorded yet: {error}");
+                lock(&worker.disputes).push(dispute);
+            }
+        }
+    }
 }
 
 async fn renew(worker: &Worker, batch: &Batch) {

@@ -10,7 +10,7 @@ use reqwest::Url;
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use wxnotify::notification::{Kind, Notification, Openid};
 use wxnotify::wechat::access_token::AccessToken;
 use wxnotify::wechat::login::LoginReply;
@@ -172,8 +172,16 @@ fn notification() -> Notification {
 }
 
 async fn send(client: &Wechat) -> Reply {
+    send_row(client, 1).await
+}
+
+async fn send_row(client: &Wechat, id: i64) -> Reply {
     let token = AccessToken::new(SecretString::from(TOKEN), 1);
-    let reply = client.send(&token, &notification()).await.unwrap();
+    let row = Notification {
+        id,
+        ..notification()
+    };
+    let reply = client.send(&token, &row).await.unwrap();
     assert!(!format!("{reply:?}").contains("verysecret"), "{reply:?}");
     reply
 }
@@ -484,6 +492,106 @@ async fn an_answer_that_another_request_had_is_in_doubt_and_its_connection_is_le
             assert!(matches!(reply, Reply::Answered { .. }), "{reply:?}");
         }
         assert_eq!(gateway.carriers(), [0, 0, 1, 2], "{id}");
+    }
+}
+
+/// A gateway that gives the first answer on its only connection to the second request, too. The first one's body comes once
+/// it may `go_on`.
+async fn give_twice(listener: TcpListener, head_is_written: Arc<Notify>, go_on: Arc<Notify>) {
+    let Act::Answer(text) = accepted(7) else {
+        panic!("an answer is one")
+    };
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let (mut connection, _) = listener.accept().await.unwrap();
+    read_request(&mut connection).await.unwrap();
+    let head = format!("{head}\r\n\r\n");
+    connection.write_all(head.as_bytes()).await.unwrap();
+    head_is_written.notify_one();
+    go_on.notified().await;
+    connection.write_all(body.as_bytes()).await.unwrap();
+    read_request(&mut connection).await.unwrap();
+    connection.write_all(text.as_bytes()).await.unwrap();
+    std::future::pending().await
+}
+
+/// Polls as often as it takes for everything that can go on without the network to have gone on.
+async fn advance(mut future: std::pin::Pin<&mut impl Future<Output = Reply>>) -> Option<Reply> {
+    for _ in 0..500 {
+        if let std::task::Poll::Ready(reply) = futures::poll!(&mut future) {
+            return Some(reply);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+/// On a busy machine the task that an answer is for may run after the next one on the connection has read its copy.
+#[tokio::test]
+async fn of_two_answers_alike_the_first_on_the_wire_counts_whoever_reads_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let (head_is_written, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    tokio::spawn(give_twice(listener, head_is_written.clone(), go_on.clone()));
+    let client = client(vec![url]);
+    let mut first = std::pin::pin!(send_row(&client, 1));
+    let mut second = std::pin::pin!(send_row(&client, 2));
+    tokio::select! {
+        reply = &mut first => panic!("{reply:?} before it was written"),
+        () = head_is_written.notified() => {}
+    }
+    assert_eq!(advance(first.as_mut()).await, None);
+    go_on.notify_one();
+    for _ in 0..500 {
+        tokio::task::yield_now().await;
+    }
+    // From here on the first one's task does not get a turn, although its answer is there.
+    let early = advance(second.as_mut()).await;
+    let first = first.await;
+    let second = match early {
+        Some(reply) => reply,
+        None => second.await,
+    };
+    assert!(
+        matches!(first, Reply::Answered { msgid: Some(7), .. }),
+        "{first:?}, {second:?}"
+    );
+    assert!(
+        reason_of(&second).contains("another request's"),
+        "{second:?}"
+    );
+}
+
+fn is_disputed(client: &Wechat, reply: &Reply) -> bool {
+    let Reply::Answered { rid, msgid, .. } = reply else {
+        panic!("{reply:?} is no answer")
+    };
+    client.is_disputed(rid.as_deref(), *msgid)
+}
+
+/// Who was answered first is in question as well: a gateway may have kept the answer for longer than it took the next one.
+#[tokio::test]
+async fn a_repeated_answer_puts_both_of_its_requests_in_question() {
+    for (act, id) in [
+        (accepted(7), "msgid 7"),
+        (
+            refused(" rid: 68e0a1b2-1c2d3e4f-00112233"),
+            "rid 68e0a1b2-1c2d3e4f-00112233",
+        ),
+    ] {
+        let gateway = Gateway::playing([act.clone(), act, accepted(8)]).await;
+        let client = client(vec![gateway.url()]);
+        let first = send_row(&client, 41).await;
+        assert!(!is_disputed(&client, &first) && client.take_disputes().is_empty());
+        let second = send_row(&client, 42).await;
+        assert!(reason_of(&second).contains("notification 41"), "{second:?}");
+        assert!(is_disputed(&client, &first));
+        let disputes = client.take_disputes();
+        assert_eq!(disputes.len(), 1);
+        assert_eq!((disputes[0].notification_id, disputes[0].other), (41, 42));
+        assert_eq!(disputes[0].answer, id);
+        assert!(client.take_disputes().is_empty(), "they are told once");
+        let third = send_row(&client, 43).await;
+        assert!(!is_disputed(&client, &third));
     }
 }
 

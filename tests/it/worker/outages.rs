@@ -112,6 +112,60 @@ async fn an_answer_that_another_row_had_is_in_doubt_and_the_rows_after_it_are_se
     assert_eq!((row.attempts, row.errcode), (1, None));
     let owners = "select count(*) from notifications where msgid = 3120045678901234567";
     assert_eq!(scene.count(owners).await, 1);
+    // The first one may have had the other's answer as well: it keeps its status, and says so.
+    let reason = eventually("the dispute is recorded", async || {
+        let query = "select reason from notification_attempts where notification_id = $1 and result = 'sent'";
+        let query = sqlx::query_scalar::<_, String>(query).bind(first);
+        query.fetch_optional(scene.pool()).await.unwrap()
+    })
+    .await;
+    assert!(
+        reason.starts_with("disputed: its answer (msgid 3120045678901234567)"),
+        "{reason}"
+    );
+    assert!(
+        reason.contains(&format!("notification {second},")),
+        "{reason}"
+    );
+    let told = "select status, timeline::text from explain_notification($1)";
+    let told = sqlx::query_as::<_, (String, String)>(told).bind(first);
+    let (status, timeline) = told.fetch_one(scene.pool()).await.unwrap();
+    assert!(
+        status == "sent" && timeline.contains("disputed"),
+        "{status} {timeline}"
+    );
+}
+
+/// As above, while the first row's outcome is not written yet.
+#[tokio::test]
+async fn an_answer_that_two_rows_had_before_either_was_settled_puts_both_in_doubt() {
+    let scene = Scene::new().await;
+    let kept = Action::Body {
+        status: 200,
+        body: r#"{"errcode":0,"errmsg":"ok","msgid":3120045678901234567}"#.into(),
+        after_credit: true,
+    };
+    scene.wechat.script(Rule::send(kept).times(2));
+    scene.wechat.hold();
+    let first = scene.insert("oFirst", json!({})).await;
+    let _worker = scene.start(&[]);
+    scene.until_sends(1).await;
+    let mut producer = scene.pool().begin().await.unwrap();
+    sqlx::query("select from pending_notifications where id = $1 for update")
+        .bind(first)
+        .execute(&mut *producer)
+        .await
+        .unwrap();
+    scene.wechat.release();
+    let second = scene.insert("oSecond", json!({})).await;
+    scene.until(second, "in_doubt").await;
+    producer.commit().await.unwrap();
+
+    let row = scene.until(first, "in_doubt").await;
+    assert!(row.errmsg.unwrap().contains("another request"));
+    assert_eq!((row.attempts, row.msgid), (1, None));
+    let doubts = "select count(*) from notification_attempts";
+    assert_eq!(scene.count(doubts).await, 2, "each says so once");
 }
 
 #[tokio::test]
