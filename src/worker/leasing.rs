@@ -657,8 +657,23 @@ impl Leaser {
     fn ask_known_lanes(&mut self) {
         let now = Instant::now();
         self.look.asked_known_at = now;
+        self.know_more_urgent_lanes(now);
         for lane in self.lanes.values_mut() {
             lane.hot |= lane.rests_until <= now;
+        }
+    }
+
+    /// The more urgent lanes beside those that are hot count as known, if they are few: on a slow machine the look that would
+    /// find the first urgent row is seconds away, and bulk would be sent before it.
+    fn know_more_urgent_lanes(&mut self, now: Instant) {
+        let hot = self.lanes.iter().filter(|(_, lane)| lane.hot);
+        let unknown: Vec<(String, i16)> = hot
+            .flat_map(|((appid, number), _)| (0..*number).map(|urgent| (appid.clone(), urgent)))
+            .filter(|lane| !self.lanes.contains_key(lane))
+            .collect();
+        if self.lanes.len() + unknown.len() <= LANES_ONE_BY_ONE {
+            let unknown = unknown.into_iter().map(|lane| (lane, Lane::new(now)));
+            self.lanes.extend(unknown);
         }
     }
 

@@ -121,11 +121,15 @@ async fn urgent_rows_overtake_bulk_that_was_there_before() {
     let bulk = scene.insert_many("oBulk", 60, json!({ "lane": 2 })).await;
     scene
         .wechat
-        .set_latency(std::time::Duration::from_millis(20));
+        .set_latency(std::time::Duration::from_millis(300));
+    scene.wechat.hold();
     let _worker = scene.start(&[("WXNOTIFY_CONCURRENCY", "2")]);
-    scene.until_sends(4).await;
+    scene.until_sends(2).await;
+    // No answer comes meanwhile, or a slow insert would have been overtaken itself.
     let urgent = scene.insert("oUrgent", json!({ "lane": 0 })).await;
+    scene.wechat.release();
     scene.until(urgent, "sent").await;
+    scene.wechat.set_latency(std::time::Duration::ZERO);
     scene.until_all(&bulk, "sent").await;
     let place = order(&scene).iter().position(|openid| openid == "oUrgent");
     assert!(place.unwrap() < 40, "{place:?}");
