@@ -33,8 +33,8 @@ pub enum Observation<'a> {
     },
     /// It may have been sent; no readable answer.
     PossiblySent,
-    /// No connection.
-    NotSent,
+    /// Nothing was sent, for want of a connection or an access token; why, for people.
+    NotSent(&'a str),
 }
 
 /// When a circuit opens and for how long.
@@ -44,7 +44,6 @@ struct CircuitPolicy {
     percent_min: u32,
     pause_first: Duration,
     pause_cap: Duration,
-    reason: &'static str,
 }
 
 const CIRCUIT_WINDOW: Duration = Duration::from_secs(10);
@@ -57,15 +56,16 @@ const LOST: CircuitPolicy = CircuitPolicy {
     percent_min: 50,
     pause_first: Duration::from_secs(30),
     pause_cap: Duration::from_secs(300),
-    reason: "circuit breaker: most requests got no readable answer and may have been sent",
 };
+
+const LOST_REASON: &str =
+    "circuit breaker: most requests got no readable answer and may have been sent";
 
 const UNREACHABLE: CircuitPolicy = CircuitPolicy {
     failures_min: 3,
     percent_min: 50,
     pause_first: Duration::from_secs(2),
     pause_cap: Duration::from_secs(60),
-    reason: "WeChat cannot be reached: no connection",
 };
 
 /// At this many watches, those without a hit in their window are forgotten; if none is idle, no more are made.
@@ -113,11 +113,20 @@ impl Breaker {
         let (lost, unreachable, sound) = match observation {
             Observation::Answered { sound, .. } => (false, false, sound),
             Observation::PossiblySent => (true, false, false),
-            Observation::NotSent => (false, true, false),
+            Observation::NotSent(_) => (false, true, false),
         };
-        for (circuit, policy, failed) in [
-            (&mut circuits.lost, &LOST, lost),
-            (&mut circuits.unreachable, &UNREACHABLE, unreachable),
+        let unreachable_reason = match observation {
+            Observation::NotSent(reason) => reason,
+            _ => "",
+        };
+        for (circuit, policy, failed, reason) in [
+            (&mut circuits.lost, &LOST, lost, LOST_REASON),
+            (
+                &mut circuits.unreachable,
+                &UNREACHABLE,
+                unreachable,
+                unreachable_reason,
+            ),
         ] {
             if sound {
                 circuit.close(notification.probe, now);
@@ -126,7 +135,7 @@ impl Breaker {
                 effects.push(Effect::PauseApp {
                     appid: notification.appid.clone(),
                     until: PauseUntil::After(pause),
-                    reason: policy.reason.to_owned(),
+                    reason: reason.to_owned(),
                     errcode: None,
                 });
             }
@@ -639,10 +648,10 @@ mod tests {
     #[test]
     fn an_outage_of_the_network_pauses_for_seconds() {
         let (mut breaker, row, now) = (Breaker::default(), sample(), Instant::now());
-        breaker.observe(&row, Observation::NotSent, now);
-        breaker.observe(&row, Observation::NotSent, now);
+        breaker.observe(&row, Observation::NotSent("no connection"), now);
+        breaker.observe(&row, Observation::NotSent("no connection"), now);
         assert_eq!(
-            app_pause(&breaker.observe(&row, Observation::NotSent, now)),
+            app_pause(&breaker.observe(&row, Observation::NotSent("no connection"), now)),
             Some(2 * SECOND)
         );
     }

@@ -308,6 +308,10 @@ pub struct AppSecrets {
     pub callback_token: Option<SecretString>,
     /// Message push: the EncodingAESKey, 43 characters. Absent: plaintext mode.
     pub callback_aeskey: Option<SecretString>,
+    /// The token before the present one, taken as well while WeChat's console changes from one to the other.
+    pub callback_token_previous: Option<SecretString>,
+    /// The key before the present one, likewise.
+    pub callback_aeskey_previous: Option<SecretString>,
 }
 
 /// Who decides how many sends are in flight.
@@ -689,10 +693,19 @@ enum SecretKind {
     Secret,
     CallbackToken,
     CallbackAeskey,
+    CallbackTokenPrevious,
+    CallbackAeskeyPrevious,
 }
 
 impl SecretKind {
-    const ALL: [Self; 3] = [Self::Secret, Self::CallbackToken, Self::CallbackAeskey];
+    /// Longer names first: a variable's name is read from its beginning.
+    const ALL: [Self; 5] = [
+        Self::CallbackTokenPrevious,
+        Self::CallbackAeskeyPrevious,
+        Self::Secret,
+        Self::CallbackToken,
+        Self::CallbackAeskey,
+    ];
 
     /// The environment variable before `_<appid>` or `_FILE_<appid>`.
     fn variable(self) -> &'static str {
@@ -700,6 +713,8 @@ impl SecretKind {
             Self::Secret => "WXNOTIFY_APPSECRET",
             Self::CallbackToken => "WXNOTIFY_CALLBACK_TOKEN",
             Self::CallbackAeskey => "WXNOTIFY_CALLBACK_AESKEY",
+            Self::CallbackTokenPrevious => "WXNOTIFY_CALLBACK_TOKEN_PREVIOUS",
+            Self::CallbackAeskeyPrevious => "WXNOTIFY_CALLBACK_AESKEY_PREVIOUS",
         }
     }
 
@@ -709,6 +724,8 @@ impl SecretKind {
             Self::Secret => "secret",
             Self::CallbackToken => "callback_token",
             Self::CallbackAeskey => "callback_aeskey",
+            Self::CallbackTokenPrevious => "callback_token_previous",
+            Self::CallbackAeskeyPrevious => "callback_aeskey_previous",
         }
     }
 
@@ -719,13 +736,19 @@ impl SecretKind {
                 (1..=128).contains(&secret.len())
                     && secret.bytes().all(|byte| byte.is_ascii_graphic())
             }
-            Self::CallbackToken => (3..=32).contains(&secret.len()) && alphanumeric,
-            Self::CallbackAeskey => secret.len() == 43 && alphanumeric,
+            Self::CallbackToken | Self::CallbackTokenPrevious => {
+                (3..=32).contains(&secret.len()) && alphanumeric
+            }
+            Self::CallbackAeskey | Self::CallbackAeskeyPrevious => {
+                secret.len() == 43 && alphanumeric
+            }
         };
         let rule = match self {
             Self::Secret => "must be 1 to 128 visible ASCII characters without spaces",
-            Self::CallbackToken => "must be 3 to 32 ASCII letters and digits",
-            Self::CallbackAeskey => {
+            Self::CallbackToken | Self::CallbackTokenPrevious => {
+                "must be 3 to 32 ASCII letters and digits"
+            }
+            Self::CallbackAeskey | Self::CallbackAeskeyPrevious => {
                 "must be exactly 43 ASCII letters and digits (the EncodingAESKey)"
             }
         };
@@ -890,9 +913,12 @@ impl Loader {
                         "secret_file",
                         "callback_token",
                         "callback_token_file",
+                        "callback_token_previous",
                         "callback_aeskey",
+                        "callback_aeskey_file",
+                        "callback_aeskey_previous",
                     ];
-                    let next = did_you_mean(&key, keys.into_iter().chain(["callback_aeskey_file"]));
+                    let next = did_you_mean(&key, keys.into_iter());
                     self.refuse(name, Some((None, source)), "is not a setting".into(), next);
                     continue;
                 };
@@ -1148,21 +1174,45 @@ impl Loader {
                 SecretKind::Secret => app.secret = Some(secret),
                 SecretKind::CallbackToken => app.callback_token = Some(secret),
                 SecretKind::CallbackAeskey => app.callback_aeskey = Some(secret),
+                SecretKind::CallbackTokenPrevious => app.callback_token_previous = Some(secret),
+                SecretKind::CallbackAeskeyPrevious => app.callback_aeskey_previous = Some(secret),
             }
         }
         for (appid, app) in &apps {
-            if app.callback_aeskey.is_some() && app.callback_token.is_none() {
-                let name = format!("{}_{appid}", SecretKind::CallbackToken.variable());
-                let next = format!("set {name}, or remove the key");
-                self.refuse(
-                    name,
-                    None,
-                    "is missing beside the EncodingAESKey".into(),
-                    next,
-                );
-            }
+            self.check_callback(appid, app);
         }
         apps
+    }
+
+    fn check_callback(&mut self, appid: &str, app: &AppSecrets) {
+        let (token, aeskey) = (&app.callback_token, &app.callback_aeskey);
+        let previous = (&app.callback_token_previous, &app.callback_aeskey_previous);
+        for (present, beside, missing, what) in [
+            (
+                token,
+                aeskey,
+                SecretKind::CallbackToken,
+                "the EncodingAESKey",
+            ),
+            (
+                token,
+                previous.0,
+                SecretKind::CallbackToken,
+                "the previous token",
+            ),
+            (
+                aeskey,
+                previous.1,
+                SecretKind::CallbackAeskey,
+                "the previous EncodingAESKey",
+            ),
+        ] {
+            if present.is_none() && beside.is_some() {
+                let name = format!("{}_{appid}", missing.variable());
+                let next = format!("set {name}, or remove {what}");
+                self.refuse(name, None, format!("is missing beside {what}"), next);
+            }
+        }
     }
 
     fn read_secret(&mut self, given: &GivenSecret) -> Option<SecretString> {

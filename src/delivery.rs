@@ -47,6 +47,9 @@ const PARKS_UNCOUNTED_FOR: TimeDelta = TimeDelta::hours(24);
 /// The same pause is not asked for again sooner: everything in flight tends to fail alike.
 const SAME_PAUSE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// Why rows of a mini-program are not sent is not said again sooner.
+const SAME_REASON_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// Delivers notifications. One per process, shared by all sends in flight.
 pub struct Deliverer {
     wechat: Arc<Wechat>,
@@ -60,6 +63,8 @@ pub struct Deliverer {
 struct Windows {
     breaker: Breaker,
     asked_pauses: HashMap<String, Instant>,
+    /// Why rows of a mini-program were last said not to be sent.
+    told: HashMap<String, (String, Instant)>,
 }
 
 impl Deliverer {
@@ -235,11 +240,12 @@ impl Deliverer {
                 .replace(&notification.appid, &token, REPEAT_WITHIN)
                 .await;
         }
-        if let Err(Reply::NotSent { .. }) = &shown {
+        if let Err(Reply::NotSent { reason, .. }) = &shown {
+            let reason = unreachable(reason);
             let mut judged = judge_read_back(notification, shown, rules, Utc::now());
             judged
                 .1
-                .extend(self.observe(notification, Observation::NotSent));
+                .extend(self.observe(notification, Observation::NotSent(&reason)));
             return judged;
         }
         judge_read_back(notification, shown, rules, Utc::now())
@@ -296,9 +302,9 @@ impl Deliverer {
             return Ok(token);
         }
         let appid = &notification.appid;
-        let (observation, reason) = match self.wechat.read_send_quota(&token).await {
-            Err(AccountError::NotAsked { reason }) => (Observation::NotSent, reason),
-            Err(AccountError::NoReply { reason }) => (Observation::PossiblySent, reason),
+        let (is_lost, reason) = match self.wechat.read_send_quota(&token).await {
+            Err(AccountError::NotAsked { reason }) => (false, unreachable(&reason)),
+            Err(AccountError::NoReply { reason }) => (true, reason),
             Err(AccountError::Refused { errcode, .. })
                 if rules.rule(errcode).disposition == Disposition::RefreshToken =>
             {
@@ -310,6 +316,11 @@ impl Deliverer {
         let verdict = Verdict::Park {
             waiting_for: WaitingFor::App,
             after: spread(5, 15),
+        };
+        let observation = if is_lost {
+            Observation::PossiblySent
+        } else {
+            Observation::NotSent(&reason)
         };
         let effects = self.observe(notification, observation);
         let outcome = Outcome::unsent(notification.id, verdict, Some(reason));
@@ -346,6 +357,10 @@ impl Deliverer {
         now: DateTime<Utc>,
     ) -> (Outcome, Vec<Effect>) {
         let judgement = judge(reply, rules, notification, &self.policy, now);
+        let why_not = match reply {
+            Reply::NotSent { reason, .. } => unreachable(reason),
+            _ => String::new(),
+        };
         let observation = match reply {
             Reply::Answered { errcode, .. } => Observation::Answered {
                 errcode: *errcode,
@@ -353,7 +368,10 @@ impl Deliverer {
                 sound: judgement.sound,
             },
             Reply::PossiblySent { .. } => Observation::PossiblySent,
-            Reply::NotSent { .. } => Observation::NotSent,
+            Reply::NotSent { .. } => {
+                self.tell(notification, &why_not);
+                Observation::NotSent(&why_not)
+            }
         };
         let mut effects = judgement.effects;
         effects.extend(self.observe(notification, observation));
@@ -385,13 +403,16 @@ impl Deliverer {
         error: &TokenError,
         rules: &ErrcodeTable,
     ) -> Ended {
+        let reason = error.to_string();
+        self.tell(notification, &reason);
         let (after, effects) = match error {
             TokenError::NoSecret { .. } => (Duration::from_secs(60), Vec::new()),
             TokenError::Store(_) => (spread(2, 4), Vec::new()),
             // A token endpoint that hangs looks busy from here: slots must not be spent on waiting for it.
-            TokenError::Busy | TokenError::Fetch(FetchError::NoReply { .. }) => (
+            TokenError::Busy
+            | TokenError::Fetch(FetchError::NotAsked { .. } | FetchError::NoReply { .. }) => (
                 spread(5, 15),
-                self.observe(notification, Observation::NotSent),
+                self.observe(notification, Observation::NotSent(&reason)),
             ),
             TokenError::Irreplaceable => {
                 let until = PauseUntil::After(PAUSE);
@@ -427,6 +448,22 @@ impl Deliverer {
             outcome.rid.clone_from(rid);
         }
         Ended::Unsent(outcome, effects)
+    }
+
+    /// Says why rows of a mini-program are not sent, also if they are too few for a pause; the same again after a while only.
+    fn tell(&self, notification: &Notification, reason: &str) {
+        let appid = &notification.appid;
+        let now = Instant::now();
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told = windows.told.get(appid).is_some_and(|(told, at)| {
+            told == reason && now.duration_since(*at) < SAME_REASON_AGAIN_AFTER
+        });
+        if !is_told {
+            let told = (reason.to_owned(), now);
+            windows.told.insert(appid.clone(), told);
+            drop(windows);
+            warn!(%appid, "Rows of {appid} are not sent: {reason}");
+        }
     }
 
     /// Leaves out pauses that another send has just asked for. One that was not stored comes again with the next failure.
@@ -696,6 +733,11 @@ fn verdict_of_illegal_state(
 fn is_illegal_state(reply: &Reply, notification: &Notification) -> bool {
     card::reads_back(notification)
         && matches!(reply, Reply::Answered { errcode, .. } if *errcode == card::ILLEGAL_STATE)
+}
+
+/// No host of WeChat's could be connected to.
+fn unreachable(reason: &str) -> String {
+    format!("WeChat cannot be reached: {reason}")
 }
 
 /// A retry, or death when this was the last attempt or the code's own retries are used up.

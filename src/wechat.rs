@@ -9,6 +9,7 @@
 
 pub mod access_token;
 pub mod account;
+mod answer;
 pub mod callback;
 pub mod card;
 mod connections;
@@ -410,58 +411,53 @@ struct SendReply<'a> {
 }
 
 fn read_send_reply(status: StatusCode, body: &[u8], openid: &str, took: Duration) -> Reply {
-    let possibly_sent = |reason: String| Reply::PossiblySent {
+    let read = if !status.is_success() && !status.is_client_error() {
+        Err(format!("HTTP status {}", status.as_u16()))
+    } else {
+        answer::readings(body)
+            .find_map(|text| {
+                let reply = serde_json::from_slice::<SendReply<'_>>(&text).ok()?;
+                Some(read_parts(status, &reply, openid, took))
+            })
+            .unwrap_or_else(|| Err(answer::describe(status, body)))
+    };
+    read.unwrap_or_else(|reason| Reply::PossiblySent {
         reason,
         http_status: Some(status.as_u16()),
         took,
-    };
-    if !status.is_success() && !status.is_client_error() {
-        return possibly_sent(format!("HTTP status {}", status.as_u16()));
-    }
-    if body.is_empty() {
-        return possibly_sent(format!(
-            "HTTP status {} with an empty body",
-            status.as_u16()
-        ));
-    }
-    let Ok(reply) = serde_json::from_slice::<SendReply<'_>>(body) else {
-        return possibly_sent(format!(
-            "HTTP status {} with a body that is not a JSON object",
-            status.as_u16()
-        ));
-    };
-    let msgid = reply.msgid.and_then(read_msgid);
-    let errcode = match (reply.errcode.map(|raw| raw.get().parse::<i64>()), msgid) {
-        (Some(Ok(errcode)), _) => errcode,
+    })
+}
+
+/// The answer, or why it says nothing certain.
+fn read_parts(
+    status: StatusCode,
+    reply: &SendReply<'_>,
+    openid: &str,
+    took: Duration,
+) -> Result<Reply, String> {
+    // An integer above 2^53.
+    let msgid = reply.msgid.and_then(answer::integer);
+    let errcode = match (reply.errcode.map(answer::integer), msgid) {
+        (Some(Some(errcode)), _) => errcode,
         (None, Some(_)) => 0,
-        (Some(Err(_)), _) => return possibly_sent("the errcode is not a 64-bit integer".into()),
-        (None, None) => return possibly_sent("neither errcode nor msgid in the reply".into()),
+        (Some(None), _) => return Err("the errcode is not a 64-bit integer".into()),
+        (None, None) => return Err("neither errcode nor msgid in the reply".into()),
     };
     if errcode == 0 && !status.is_success() {
-        return possibly_sent(format!("errcode 0 with HTTP status {}", status.as_u16()));
+        return Err(format!("errcode 0 with HTTP status {}", status.as_u16()));
     }
     let errmsg = reply
         .errmsg
         .and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
         .filter(|_| errcode != 0);
-    Reply::Answered {
+    Ok(Reply::Answered {
         errcode,
         rid: errmsg.as_deref().and_then(find_rid).map(Into::into),
         errmsg: errmsg.map(|errmsg| presentable(&errmsg, openid, "[openid]")),
         msgid,
         http_status: status.as_u16(),
         took,
-    }
-}
-
-/// WeChat's msgid: an integer above 2^53, as a number or as a string of digits.
-fn read_msgid(raw: &RawValue) -> Option<i64> {
-    let text = raw.get();
-    let digits = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text);
-    digits.parse().ok()
+    })
 }
 
 /// The errmsg as it may be kept: no NUL (Postgres refuses it), `shown` for what must not be shown, not endless.

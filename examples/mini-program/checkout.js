@@ -56,8 +56,8 @@ Page({
   },
 })
 
-// accept、acceptWithAudio、acceptWithAlert 才是一次机会；reject、ban、filter 都不是。
-// Only accept, acceptWithAudio and acceptWithAlert are credits; reject, ban and filter are none.
+// accept、acceptWithAudio、acceptWithAlert、acceptWithForcePush 才是一次机会；reject、ban、filter 都不是。
+// Only accept, acceptWithAudio, acceptWithAlert and acceptWithForcePush are credits; reject, ban and filter are none.
 function acceptedOf(answer) {
   return TEMPLATES.filter((id) => String(answer[id]).startsWith('accept'))
 }

@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chrono::Utc;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tracing::warn;
 
 use crate::config::Settings;
@@ -60,11 +60,16 @@ impl Callbacks {
     pub fn of_settings(settings: &Settings, store: &Store, connections: u32) -> Option<Self> {
         let receivers = settings.apps().iter().filter_map(|(appid, app)| {
             let token = app.callback_token.clone()?;
-            let aeskey = app.callback_aeskey.as_ref().map(|key| {
+            let key_of = |key: &SecretString| {
                 AesKey::from_encoding_aeskey(key.expose_secret())
                     .expect("43 letters and digits, as the settings were checked")
-            });
-            Some(Receiver::new(appid.clone(), token, aeskey))
+            };
+            let aeskey = app.callback_aeskey.as_ref().map(key_of);
+            let receiver = Receiver::new(appid.clone(), token, aeskey).with_previous(
+                app.callback_token_previous.clone(),
+                app.callback_aeskey_previous.as_ref().map(key_of),
+            );
+            Some(receiver)
         });
         Self::new(receivers, store.beside(connections, STORE_WITHIN))
     }

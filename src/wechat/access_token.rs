@@ -11,6 +11,7 @@ use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::answer::{self, optional_integer};
 use super::{Exchange, Wechat, find_rid, presentable};
 
 /// An access token and its generation: which replacement of the app's token it is. Cheap to clone; never printed.
@@ -105,8 +106,14 @@ pub enum FetchError {
         /// WeChat's request id.
         rid: Option<String>,
     },
-    /// No connection, or no readable reply in time. Fetching again is safe: normal mode returns the same token.
-    #[error("no access token: {reason}")]
+    /// No connection came about on any host.
+    #[error("no access token: WeChat cannot be reached: {reason}")]
+    NotAsked {
+        /// The failure in words.
+        reason: String,
+    },
+    /// No readable reply, or none in time. Fetching again is safe: normal mode returns the same token.
+    #[error("no access token: no readable answer from WeChat: {reason}")]
     NoReply {
         /// The failure in words.
         reason: String,
@@ -124,13 +131,15 @@ struct StableTokenRequest<'a> {
 #[derive(Deserialize)]
 struct StableTokenReply {
     access_token: Option<SecretString>,
-    expires_in: Option<u64>,
+    #[serde(default, deserialize_with = "optional_integer")]
+    expires_in: Option<i64>,
+    #[serde(default, deserialize_with = "optional_integer")]
     errcode: Option<i64>,
     errmsg: Option<String>,
 }
 
 /// A life above this is a mistake: WeChat documents 7200 s.
-const LIFE_SECS_MAX: u64 = 86_400;
+const LIFE_SECS_MAX: i64 = 86_400;
 
 impl Wechat {
     /// Fetches the app's token with `stable_token`.
@@ -162,9 +171,8 @@ impl Wechat {
             .0
         {
             Exchange::Answered { status, body, .. } => read_reply(status, &body, secret),
-            Exchange::NotSent { reason } | Exchange::Lost { reason, .. } => {
-                Err(FetchError::NoReply { reason })
-            }
+            Exchange::NotSent { reason } => Err(FetchError::NotAsked { reason }),
+            Exchange::Lost { reason, .. } => Err(FetchError::NoReply { reason }),
         }
     }
 }
@@ -177,8 +185,11 @@ fn read_reply(
     let no_reply = |reason: &str| FetchError::NoReply {
         reason: format!("{reason} (HTTP status {})", status.as_u16()),
     };
-    let reply: StableTokenReply =
-        serde_json::from_slice(body).map_err(|_| no_reply("the reply is not a token"))?;
+    let Some(reply) = answer::read::<StableTokenReply>(body) else {
+        return Err(FetchError::NoReply {
+            reason: answer::describe(status, body),
+        });
+    };
     if let Some(errcode) = reply.errcode.filter(|errcode| *errcode != 0) {
         let errmsg = reply.errmsg.unwrap_or_default();
         return Err(FetchError::Refused {
@@ -191,11 +202,11 @@ fn read_reply(
     match (reply.access_token, reply.expires_in) {
         (Some(token), Some(1..=LIFE_SECS_MAX)) if !is_plausible(&token) => {
             drop(token);
-            Err(no_reply("the token is empty or too long"))
+            Err(no_reply("the token is empty, too long or not of ASCII"))
         }
         (Some(token), Some(secs @ 1..=LIFE_SECS_MAX)) if status.is_success() => Ok(FetchedToken {
             token,
-            expires_in: Duration::from_secs(secs),
+            expires_in: Duration::from_secs(secs.unsigned_abs()),
         }),
         (Some(_), _) => Err(no_reply("the token has no sensible life")),
         (None, _) => Err(no_reply("the reply holds no token")),
@@ -203,7 +214,8 @@ fn read_reply(
 }
 
 fn is_plausible(token: &SecretString) -> bool {
-    (1..=2048).contains(&token.expose_secret().len())
+    let token = token.expose_secret();
+    (1..=2048).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -220,6 +232,24 @@ mod tests {
         let fetched = read(200, r#"{"access_token":"91_abc","expires_in":345}"#).unwrap();
         assert_eq!(fetched.token.expose_secret(), "91_abc");
         assert_eq!(fetched.expires_in, Duration::from_secs(345));
+    }
+
+    #[test]
+    fn a_token_is_read_whatever_a_gateway_did_to_the_rest() {
+        for body in [
+            "\u{feff}{\"access_token\":\"91_abc\",\"expires_in\":345}",
+            r#"{"access_token":"91_abc","expires_in":"345","errcode":"0"}"#,
+            "{\"access_token\":\"91_abc\",\"expires_in\":345,\"errmsg\":\"o\nk\"}",
+        ] {
+            let fetched = read(200, body).unwrap();
+            assert_eq!(fetched.token.expose_secret(), "91_abc", "{body}");
+            assert_eq!(fetched.expires_in, Duration::from_secs(345), "{body}");
+        }
+        let refused = read(200, r#"{"errcode":"40125","errmsg":"invalid appsecret"}"#);
+        assert!(matches!(
+            refused,
+            Err(FetchError::Refused { errcode: 40125, .. })
+        ));
     }
 
     #[test]
@@ -247,6 +277,7 @@ mod tests {
             (200, ""),
             (200, "<html>"),
             (200, "{}"),
+            (200, r#"{"access_token":"91_abc","expires_in":"soon"}"#),
             (200, r#"{"access_token":"","expires_in":7200}"#),
             (200, r#"{"access_token":"91_abc"}"#),
             (200, r#"{"access_token":"91_abc","expires_in":0}"#),

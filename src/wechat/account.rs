@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::answer::{self, optional_integer};
 use super::{Exchange, SEND_PATH, Wechat, access_token::AccessToken, find_rid, presentable};
 
 /// Why WeChat told nothing.
@@ -93,6 +94,7 @@ pub struct RecalledCall {
 
 #[derive(Deserialize)]
 struct Head {
+    #[serde(default, deserialize_with = "optional_integer")]
     errcode: Option<i64>,
     errmsg: Option<String>,
 }
@@ -248,11 +250,10 @@ fn read<T: DeserializeOwned>(
     body: &[u8],
     token: &str,
 ) -> Result<T, AccountError> {
-    let no_reply = |what: &str| AccountError::NoReply {
-        reason: format!("HTTP status {} with {what}", status.as_u16()),
+    let unreadable = || AccountError::NoReply {
+        reason: answer::describe(status, body),
     };
-    let head: Head =
-        serde_json::from_slice(body).map_err(|_| no_reply("a body that is not a JSON object"))?;
+    let head: Head = answer::read(body).ok_or_else(unreadable)?;
     if let Some(errcode) = head.errcode.filter(|errcode| *errcode != 0) {
         let errmsg = head.errmsg.unwrap_or_default();
         return Err(AccountError::Refused {
@@ -262,9 +263,17 @@ fn read<T: DeserializeOwned>(
         });
     }
     if !status.is_success() {
-        return Err(no_reply("a body without an errcode"));
+        let status = status.as_u16();
+        return Err(AccountError::NoReply {
+            reason: format!("HTTP status {status} with a body without an errcode"),
+        });
     }
-    serde_json::from_slice(body).map_err(|_| no_reply("an answer of another form"))
+    // A list with spoilt texts would refuse good messages.
+    let texts_are_sound = std::str::from_utf8(body).is_ok();
+    texts_are_sound
+        .then(|| answer::read(body))
+        .flatten()
+        .ok_or_else(unreadable)
 }
 
 fn read_template(entry: TemplateEntry) -> ListedTemplate {
@@ -376,6 +385,18 @@ mod tests {
         assert_eq!(errcode, 40001);
         assert_eq!(rid.as_deref(), Some("68e0a1b2-1c2d3e4f-00112233"));
         assert!(!errmsg.unwrap().contains("91_abc"));
+    }
+
+    #[test]
+    fn an_answer_is_read_whatever_a_gateway_did_to_its_texts() {
+        let body =
+            "\u{feff}{\"errcode\":\"0\",\"data\":[{\"priTmplId\":\"T1\",\"title\":\"取餐\n\"}]}";
+        let list: TemplateList = read(StatusCode::OK, body.as_bytes(), "token").unwrap();
+        assert_eq!(list.data[0].title, "取餐 ");
+        // Enumerations in another encoding would be compared with what producers insert.
+        let body = b"{\"errcode\":0,\"data\":[{\"priTmplId\":\"T1\",\"title\":\"\xb2\xcd\"}]}";
+        let list = read::<TemplateList>(StatusCode::OK, body, "token");
+        assert!(matches!(list, Err(AccountError::NoReply { .. })));
     }
 
     #[test]

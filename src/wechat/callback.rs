@@ -151,6 +151,8 @@ pub struct Receiver {
     appid: String,
     token: SecretString,
     aeskey: Option<AesKey>,
+    token_previous: Option<SecretString>,
+    aeskey_previous: Option<AesKey>,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -170,7 +172,18 @@ impl Receiver {
             appid,
             token,
             aeskey,
+            token_previous: None,
+            aeskey_previous: None,
         }
+    }
+
+    /// Also takes what is signed with another token or encrypted with another key: both are in use while they are changed.
+    /// The key is of use beside the present one alone.
+    #[must_use]
+    pub fn with_previous(mut self, token: Option<SecretString>, aeskey: Option<AesKey>) -> Self {
+        self.token_previous = token;
+        self.aeskey_previous = aeskey;
+        self
     }
 
     /// The mini-program.
@@ -246,27 +259,39 @@ impl Receiver {
         };
         self.check(&query.msg_signature, query, Some(encrypted))?;
         check_timestamp(query, now_secs)?;
+        let message = self.decrypt(encrypted, aeskey).or_else(|refusal| {
+            let previous = self.aeskey_previous.as_ref().ok_or(refusal)?;
+            self.decrypt(encrypted, previous).map_err(|_| refusal)
+        })?;
+        Ok(document::read(utf8(&message)?)?)
+    }
+
+    fn decrypt(&self, encrypted: &str, aeskey: &AesKey) -> Result<Vec<u8>, Refusal> {
         let plain = aeskey.decrypt(encrypted).map_err(|_| Refusal::Cipher)?;
         if plain.appid != self.appid.as_bytes() {
             return Err(Refusal::OtherApp);
         }
-        Ok(document::read(utf8(&plain.message)?)?)
+        Ok(plain.message)
     }
 
-    /// Compares a signature in constant time.
+    /// Compares a signature in constant time, with each token that may be in use.
     fn check(
         &self,
         claimed: &str,
         query: &CallbackQuery,
         encrypted: Option<&str>,
     ) -> Result<(), Refusal> {
-        let token = self.token.expose_secret();
-        let computed = sign(token, &query.timestamp, &query.nonce, encrypted);
-        if bool::from(computed.as_bytes().ct_eq(claimed.as_bytes())) {
-            Ok(())
-        } else {
-            Err(Refusal::Signature)
-        }
+        let mut tokens = std::iter::once(&self.token).chain(&self.token_previous);
+        let is_signed = tokens.any(|token| {
+            let computed = sign(
+                token.expose_secret(),
+                &query.timestamp,
+                &query.nonce,
+                encrypted,
+            );
+            bool::from(computed.as_bytes().ct_eq(claimed.as_bytes()))
+        });
+        is_signed.then_some(()).ok_or(Refusal::Signature)
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::access_token::AccessToken;
 use super::message::{MessageError, write_string};
-use super::{Exchange, Reply, Wechat, read_send_reply};
+use super::{Exchange, Reply, Wechat, answer, read_send_reply};
 use crate::notification::{Kind, Notification};
 
 const SET_PATH: &str = "/wxa/set_user_notify";
@@ -172,7 +172,7 @@ impl Wechat {
 }
 
 fn read_shown(status: StatusCode, body: &[u8], notification: &Notification) -> Option<Standing> {
-    let reply: ShownReply = serde_json::from_slice(body).ok()?;
+    let reply: ShownReply = answer::read(body)?;
     let shown = reply.notify_info.filter(|_| status.is_success())?;
     compare(&notification.data, &shown.content_json)
 }

@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::answer::{self, optional_integer};
 use super::{Exchange, Wechat, find_rid, presentable};
 use crate::notification::Openid;
 
@@ -40,6 +41,7 @@ pub enum LoginReply {
 #[derive(Deserialize)]
 struct CodeReply {
     openid: Option<String>,
+    #[serde(default, deserialize_with = "optional_integer")]
     errcode: Option<i64>,
     errmsg: Option<String>,
 }
@@ -87,8 +89,10 @@ fn read_reply(status: StatusCode, body: &[u8], code: &SecretString) -> LoginRepl
     if !status.is_success() && !status.is_client_error() {
         return lost("no answer of WeChat's");
     }
-    let Ok(reply) = serde_json::from_slice::<CodeReply>(body) else {
-        return lost("the reply is not that of an exchange");
+    let Some(reply) = answer::read::<CodeReply>(body) else {
+        return LoginReply::Lost {
+            reason: answer::describe(status, body),
+        };
     };
     if let Some(errcode) = reply.errcode.filter(|errcode| *errcode != 0) {
         let errmsg = reply.errmsg.unwrap_or_default();
@@ -145,6 +149,17 @@ mod tests {
         };
         assert_eq!(errcode, 40029);
         assert_eq!(rid.as_deref(), Some("68e0a1b2-1c2d3e4f-00112233"));
+    }
+
+    #[test]
+    fn an_openid_or_a_refusal_is_read_whatever_a_gateway_did_to_the_rest() {
+        let reply = read(
+            200,
+            "\u{feff}{\"openid\":\"oUser\",\"errcode\":\"0\",\"errmsg\":\"\n\"}",
+        );
+        assert_eq!(reply, LoginReply::Receiver(Openid::new("oUser")));
+        let reply = read(200, r#"{"errcode":"40029","errmsg":"invalid code"}"#);
+        assert!(matches!(reply, LoginReply::Refused { errcode: 40029, .. }));
     }
 
     #[test]

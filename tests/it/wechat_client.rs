@@ -314,7 +314,7 @@ async fn a_body_that_says_nothing_certain_is_possibly_sent() {
         "0",
         "{}",
         r#"{"errmsg":"ok"}"#,
-        r#"{"errcode":"0"}"#,
+        r#"{"errcode":"0.0"}"#,
         r#"{"errcode":null}"#,
         r#"{"errcode":0.5}"#,
         r#"{"errcode":1e3}"#,
@@ -391,6 +391,37 @@ async fn success_carries_a_msgid_above_2_to_the_53_however_it_is_written() {
         };
         assert_eq!(msgid, expected, "{body}");
     }
+}
+
+/// A doubt costs a message: what a gateway did to the texts of an answer does not hide what it says in numbers.
+#[tokio::test]
+async fn an_answer_with_spoilt_texts_counts_by_its_numbers() {
+    for body in [
+        "\u{feff}{\"errcode\":0,\"errmsg\":\"ok\",\"msgid\":7}",
+        r#"{"errcode":"0","errmsg":"ok","msgid":"7"}"#,
+        "{\"errcode\":0,\"errmsg\":\"o\nk\u{1}\",\"msgid\":7}",
+        "{\"errcode\":0,\"errmsg\":\"ok\",\"msgid\":7}\0",
+    ] {
+        let reply = reply_to_body("200 OK", body).await;
+        let msgid = match reply {
+            Reply::Answered {
+                errcode: 0, msgid, ..
+            } => msgid,
+            _ => panic!("{body:?}: {reply:?}"),
+        };
+        assert_eq!(msgid, Some(7), "{body:?}");
+    }
+    let body =
+        "{\"errcode\":\"43101\",\"errmsg\":\"user\trefuse rid: 68e0a1b2-1c2d3e4f-00112233\"}";
+    let reply = reply_to_body("200 OK", body).await;
+    let Reply::Answered {
+        errcode: 43101,
+        rid: Some(_),
+        ..
+    } = reply
+    else {
+        panic!("{reply:?}")
+    };
 }
 
 #[tokio::test]

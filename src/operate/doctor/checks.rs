@@ -813,8 +813,9 @@ fn ailment(app: &AppCare, now: DateTime<Utc>) -> Option<Finding> {
             format!("{appid}: there is no valid access token, though a worker has its secret"),
             "nothing of it can be sent",
             format!(
-                "look in the workers' log why WeChat refuses one (40013: the appid, 40125: the secret, 40164: this address is not \
-                 in the IP whitelist at mp.weixin.qq.com), and at `wxnotify token status`; appid {appid}"
+                "look in the workers' log for \"no access token\": no connection, an answer that is none, or a refusal (40013: the appid, \
+                 40125: the secret, 40164: this address is not in the IP whitelist at mp.weixin.qq.com), and at \
+                 `wxnotify token status`; appid {appid}"
             ),
         ));
     }
@@ -1338,6 +1339,7 @@ mod tests {
             secret: None,
             callback_token: token.then(|| "t".into()),
             callback_aeskey: key.then(|| "k".into()),
+            ..AppSecrets::default()
         };
         let of = |app: AppSecrets, listens: bool| {
             let listen = listens.then(|| "127.0.0.1:9464".parse().unwrap());

@@ -310,6 +310,38 @@ fn what_another_key_or_appid_encrypted_is_refused() {
     assert_eq!(read_safe(&bytes), Err(Refusal::NotUtf8));
 }
 
+/// While token and key are changed in WeChat's console, pushes come with the old pair and with the new one.
+#[test]
+fn the_previous_token_and_key_are_taken_beside_the_present_ones() {
+    let new_key = "A".repeat(43);
+    let rotating = || Receiver::new(APPID.to_owned(), "newtoken".into(), Some(key(&new_key)));
+    let signed = |token: &str, encrypted: &str| CallbackQuery {
+        msg_signature: sign(token, &NOW.to_string(), NONCE, Some(encrypted)),
+        signature: sign(token, &NOW.to_string(), NONCE, None),
+        ..safe_query(encrypted)
+    };
+    let new = key(&new_key).encrypt([7; 16], O1_MESSAGE.as_bytes(), APPID);
+    let expected = read_safe(O1).unwrap();
+    let both = rotating().with_previous(Some(TOKEN.into()), Some(key(AESKEY)));
+    for (token, encrypted) in [(TOKEN, O1), ("newtoken", &new), ("newtoken", O1)] {
+        let body = envelope(encrypted);
+        let read = both.read(&signed(token, encrypted), body.as_bytes(), NOW);
+        assert_eq!(read.as_ref(), Ok(&expected));
+        let without = rotating().read(&signed(token, encrypted), body.as_bytes(), NOW);
+        assert_eq!(without.is_ok(), encrypted == new);
+    }
+    let strange = signed("sometoken", &new);
+    let body = envelope(&new);
+    assert_eq!(
+        both.read(&strange, body.as_bytes(), NOW),
+        Err(Refusal::Signature)
+    );
+    let third = key(&"B".repeat(43)).encrypt([7; 16], O1_MESSAGE.as_bytes(), APPID);
+    let body = envelope(&third);
+    let read = both.read(&signed(TOKEN, &third), body.as_bytes(), NOW);
+    assert_eq!(read, Err(Refusal::Cipher));
+}
+
 #[test]
 fn truncated_and_changed_ciphertext_is_refused() {
     for length in [0, 1, 22, 24, 44, 64, O1.len() - 24, O1.len() - 1] {

@@ -180,6 +180,39 @@ async fn an_errcode_on_an_error_page_counts_and_a_nul_in_its_text_harms_nothing(
     assert!(row.errmsg.unwrap().starts_with("data"));
 }
 
+/// What answers for WeChat is a proxy's page: nothing is wrong with the network, and one row is enough to say so.
+#[tokio::test]
+async fn a_token_answer_that_cannot_be_read_is_told_as_what_it_is() {
+    for (body, what) in [
+        ("<html>please log in</html>", "HTTP status 200 with an HTML"),
+        ("", "HTTP status 200 with an empty body"),
+    ] {
+        let scene = Scene::new().await;
+        let page = Action::Body {
+            status: 200,
+            body: body.into(),
+            after_credit: false,
+        };
+        scene.wechat.script(Rule::token(page));
+        let alone = scene.insert("oAlone", json!({})).await;
+        let worker = scene.spawn(&[]);
+        worker.until_logged(what).await;
+        assert!(
+            worker
+                .log()
+                .contains(&format!("Rows of {APP} are not sent"))
+        );
+        let row = scene.until(alone, "paused").await;
+        assert!(row.errmsg.unwrap().contains(what));
+
+        scene.insert_many("oUser", 30, json!({})).await;
+        let reason = scene.until_paused(APP).await;
+        assert!(reason.contains(what), "{reason}");
+        assert!(!reason.contains("no connection"), "{reason}");
+        assert!(!worker.log().contains("no connection"));
+    }
+}
+
 #[tokio::test]
 async fn when_nobody_answers_nothing_is_in_doubt_and_all_is_sent_on_return() {
     let scene = Scene::new().await;
