@@ -61,8 +61,10 @@ impl Setting {
 pub enum Rule {
     /// A `postgres://` URL. Secret.
     DatabaseUrl,
-    /// `https://host[:port]` addresses with commas between them; plain http on loopback only.
+    /// `https://host[:port][/path]` addresses with commas between them; plain http on loopback only.
     ApiBase,
+    /// The URL of a forward proxy, or `none`. Secret.
+    Proxy,
     /// A whole number within bounds.
     Whole(u64, u64),
     /// Seconds within bounds, fractions allowed.
@@ -97,7 +99,14 @@ pub static SETTINGS: &[Setting] = &[
         unit: "URLs, comma-separated",
         default: Some("https://api.weixin.qq.com,https://api2.weixin.qq.com"),
         rule: Rule::ApiBase,
-        help: "WeChat's hosts in order of preference; plain http on loopback only",
+        help: "WeChat's hosts in order of preference, with the path of a gateway if there is one; plain http on loopback only",
+    },
+    Setting {
+        name: "WXNOTIFY_HTTPS_PROXY",
+        unit: "URL",
+        default: Some("none"),
+        rule: Rule::Proxy,
+        help: "a forward proxy (CONNECT) on the way to WeChat's hosts, http://user:password@host:port; HTTPS_PROXY is not heeded",
     },
     Setting {
         name: "WXNOTIFY_WORKER",
@@ -346,6 +355,7 @@ pub struct Settings {
 enum Value {
     Database(Address),
     Urls(Vec<Url>),
+    Proxy(Option<SecretString>),
     Whole(u64),
     Span(Duration),
     Switch(bool),
@@ -440,7 +450,16 @@ impl Settings {
         }
     }
 
-    /// `WXNOTIFY_API_BASE`: WeChat's hosts in order of preference, at least one, without a path.
+    /// `WXNOTIFY_HTTPS_PROXY`: the forward proxy for WeChat's hosts, a well-formed URL that may hold a password.
+    #[must_use]
+    pub fn https_proxy(&self) -> Option<&SecretString> {
+        match self.value("WXNOTIFY_HTTPS_PROXY") {
+            Value::Proxy(url) => url.as_ref(),
+            other => unreachable!("WXNOTIFY_HTTPS_PROXY is a URL, not {other:?}"),
+        }
+    }
+
+    /// `WXNOTIFY_API_BASE`: WeChat's hosts in order of preference, at least one.
     #[must_use]
     pub fn api_base(&self) -> &[Url] {
         match self.value("WXNOTIFY_API_BASE") {
@@ -1059,6 +1078,7 @@ impl Loader {
                 values.insert(setting.name, value);
             }
             Err(rule) => {
+                let shown = (!matches!(setting.rule, Rule::Proxy)).then_some(text.as_str());
                 let source = given.map_or_else(|| "default".to_owned(), |given| given.source);
                 let next = match setting.default {
                     Some(default) => {
@@ -1066,7 +1086,7 @@ impl Loader {
                     }
                     None => format!("correct it: {}", setting.help),
                 };
-                self.refuse(setting.name, Some((Some(&text), &source)), rule, next);
+                self.refuse(setting.name, Some((shown, &source)), rule, next);
             }
         }
     }
@@ -1345,6 +1365,7 @@ fn parse(rule: Rule, text: &str) -> Result<Value, String> {
     match rule {
         Rule::DatabaseUrl => unreachable!("it is read with libpq's variables"),
         Rule::ApiBase => parse_api_base(text),
+        Rule::Proxy => parse_proxy(text),
         Rule::Whole(least, most) => match text.parse() {
             Ok(number) if (least..=most).contains(&number) => Ok(Value::Whole(number)),
             _ => Err(format!("must be a whole number from {least} to {most}")),
@@ -1392,8 +1413,11 @@ fn parse_api_base(text: &str) -> Result<Value, String> {
                 ));
             }
         }
-        if !matches!(url.path(), "/" | "") || url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("{part:?} must end after the host and port"));
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(format!("{part:?} must end after the path"));
+        }
+        if url.path().split('/').any(|segment| segment == "cgi-bin") {
+            return Err(format!("{part:?} must end before /cgi-bin"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err("must hold no user or password".to_owned());
@@ -1401,6 +1425,22 @@ fn parse_api_base(text: &str) -> Result<Value, String> {
         urls.push(url);
     }
     Ok(Value::Urls(urls))
+}
+
+/// No part of the value is in the message: it may hold a password.
+fn parse_proxy(text: &str) -> Result<Value, String> {
+    if matches!(text, "" | "none") {
+        return Ok(Value::Proxy(None));
+    }
+    let form = "must be http://host:port or http://user:password@host:port (https:// if the proxy itself speaks TLS), with \
+                special characters of the password in percent-encoding, or none";
+    let url = Url::parse(text).map_err(|_| form.to_owned())?;
+    let is_base =
+        matches!(url.path(), "/" | "") && url.query().is_none() && url.fragment().is_none();
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_base {
+        return Err(form.to_owned());
+    }
+    Ok(Value::Proxy(Some(SecretString::from(text.to_owned()))))
 }
 
 fn parse_listen(text: &str) -> Result<Value, String> {

@@ -26,6 +26,7 @@ use reqwest::{
     Method, Request, StatusCode, Url,
     header::{self, HeaderValue},
 };
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ pub use self::{connections::Dispute, message::MessageError};
 pub struct WechatOptions {
     /// Base addresses in order of preference; `http` on loopback only.
     pub hosts: Vec<Url>,
+    /// The URL of a forward proxy for https hosts, with its password if it wants one.
+    pub proxy: Option<SecretString>,
     /// For name resolution, connect and TLS together; shorter than `request_timeout`.
     pub connect_timeout: Duration,
     /// For one request, from its beginning to the last byte of the reply, whichever hosts are tried.
@@ -63,6 +66,7 @@ impl Default for WechatOptions {
                 host("https://api.weixin.qq.com"),
                 host("https://api2.weixin.qq.com"),
             ],
+            proxy: None,
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(10),
             body_bytes_max: 64 * 1024,
@@ -85,7 +89,7 @@ pub enum WechatOptionsError {
     },
     /// A user, query or fragment in a base address, or no host.
     #[error(
-        "WeChat host {host}: give scheme, host and port only, for example https://api.weixin.qq.com"
+        "WeChat host {host}: give scheme, host, port and path only, for example https://api.weixin.qq.com"
     )]
     NotABase {
         /// The host as set, without what is wrong.
@@ -104,6 +108,23 @@ pub enum WechatOptionsError {
     /// The TLS library or the pool could not start.
     #[error("the HTTP client cannot start")]
     Client(#[source] reqwest::Error),
+}
+
+/// An HTTP client that goes to WeChat by `proxy` or directly: never by what the environment says, never twice.
+///
+/// # Errors
+///
+/// The proxy's address is no URL, or the TLS library does not start.
+pub fn client_builder(proxy: Option<&SecretString>) -> reqwest::Result<reqwest::ClientBuilder> {
+    let builder = reqwest::Client::builder()
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never());
+    Ok(match proxy {
+        Some(url) => builder.proxy(reqwest::Proxy::https(url.expose_secret())?),
+        None => builder,
+    })
 }
 
 /// What came of one request to WeChat's send API.

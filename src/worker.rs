@@ -285,6 +285,7 @@ pub async fn run(
     options: RunOptions,
     stop: CancellationToken,
 ) -> Result<RunEnd, RunError> {
+    warn_of_unheeded_proxy(settings);
     let health = Health::new(settings.poll());
     let store = Store::connect_until(
         stop.clone(),
@@ -378,6 +379,19 @@ async fn warn_of_weak_commits(store: &Store) {
             }
         }
         Err(error) => warn!("What commits wait for is not known: {error}"),
+    }
+}
+
+/// Many programs heed these variables; who has set one for us must not wonder where our requests go.
+fn warn_of_unheeded_proxy(settings: &Settings) {
+    const UNHEEDED: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let is_set = |name: &&&str| std::env::var_os(**name).is_some_and(|value| !value.is_empty());
+    if settings.https_proxy().is_none()
+        && let Some(name) = UNHEEDED.iter().find(is_set)
+    {
+        warn!(
+            "{name} is set and not heeded: WeChat is asked directly. For a proxy set WXNOTIFY_HTTPS_PROXY"
+        );
     }
 }
 
@@ -511,6 +525,7 @@ pub(crate) fn reach_wechat(
 ) -> Result<(Arc<Wechat>, TokenKeeper), RunError> {
     let wechat = Wechat::new(&WechatOptions {
         hosts: settings.api_base().to_vec(),
+        proxy: settings.https_proxy().cloned(),
         connect_timeout: settings.connect_timeout(),
         request_timeout: settings.request_timeout(),
         idle_connections_max: settings.concurrency(),

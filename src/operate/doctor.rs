@@ -167,17 +167,19 @@ fn judge<T>(
 
 /// Asks each host for its front page: no credential, nothing that counts.
 async fn look_at_wechat(settings: &Settings) -> Vec<Finding> {
-    let client = reqwest::Client::builder()
-        .http1_only()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(settings.connect_timeout())
-        .timeout(ONLINE_DEADLINE)
-        .build();
+    let client = crate::wechat::client_builder(settings.https_proxy()).and_then(|builder| {
+        builder
+            .connect_timeout(settings.connect_timeout())
+            .timeout(ONLINE_DEADLINE)
+            .build()
+    });
     let client = match client {
         Ok(client) => client,
         Err(error) => {
-            return vec![checks::wechat_host("WeChat", Err(&chain(&error)))];
+            return vec![checks::wechat_host(
+                "WeChat",
+                Err(&chain(&error.without_url())),
+            )];
         }
     };
     let mut findings = Vec::new();

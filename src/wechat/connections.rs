@@ -109,11 +109,8 @@ impl Connections {
         https_only: bool,
     ) -> Result<Self, WechatOptionsError> {
         let client = |idle_max| {
-            Client::builder()
-                .http1_only()
-                .no_proxy()
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
+            super::client_builder(options.proxy.as_ref())
+                .map_err(|error| WechatOptionsError::Client(error.without_url()))?
                 .referer(false)
                 .https_only(https_only)
                 .tcp_nodelay(true)

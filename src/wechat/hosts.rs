@@ -73,7 +73,8 @@ impl Hosts {
     /// The address of `path` on `host`.
     pub(super) fn url(&self, host: usize, path: &str) -> Url {
         let mut url = self.bases[host].clone();
-        url.set_path(path);
+        let path = format!("{}{path}", url.path().trim_end_matches('/'));
+        url.set_path(&path);
         url
     }
 
@@ -89,8 +90,7 @@ fn check(base: &Url) -> Result<(), WechatOptionsError> {
     let bare = base.username().is_empty()
         && base.password().is_none()
         && base.query().is_none()
-        && base.fragment().is_none()
-        && matches!(base.path(), "" | "/");
+        && base.fragment().is_none();
     match base.scheme() {
         _ if host.is_empty() || !bare => Err(WechatOptionsError::NotABase { host }),
         "https" => Ok(()),
@@ -146,6 +146,24 @@ mod tests {
     }
 
     #[test]
+    fn the_path_of_a_gateway_comes_before_wechats() {
+        for (base, url) in [
+            ("https://one.example", "https://one.example/cgi-bin/x"),
+            (
+                "https://one.example/wechat",
+                "https://one.example/wechat/cgi-bin/x",
+            ),
+            (
+                "https://one.example:8443/a/b/",
+                "https://one.example:8443/a/b/cgi-bin/x",
+            ),
+        ] {
+            let hosts = Hosts::new(&[Url::parse(base).unwrap()]).unwrap();
+            assert_eq!(hosts.url(0, "/cgi-bin/x").as_str(), url);
+        }
+    }
+
+    #[test]
     fn plain_http_is_refused_but_on_loopback() {
         for (base, accepted) in [
             ("https://api.weixin.qq.com", true),
@@ -156,7 +174,7 @@ mod tests {
             ("http://127.0.0.1.example.com", false),
             ("ftp://127.0.0.1", false),
             ("https://user@api.weixin.qq.com", false),
-            ("https://api.weixin.qq.com/path", false),
+            ("https://gateway.example/wechat", true),
             ("https://api.weixin.qq.com/?a=b", false),
         ] {
             assert_eq!(

@@ -255,6 +255,32 @@ fn the_backoff_base_must_not_exceed_its_cap_and_connecting_not_the_request() {
 }
 
 #[test]
+fn a_proxy_is_a_url_whose_password_is_never_shown() {
+    for value in [
+        "",
+        "none",
+        "http://proxy:3128",
+        "https://user:hunter2@proxy.example",
+    ] {
+        Settings::load(&sources().with("WXNOTIFY_HTTPS_PROXY", value)).unwrap();
+    }
+    for value in [
+        "proxy:3128",
+        "socks5://user:hunter2@proxy",
+        "http://user:hunter2@proxy/path",
+        "http://user:hunter2@proxy:99999",
+        "http://",
+    ] {
+        let error = Settings::load(&sources().with("WXNOTIFY_HTTPS_PROXY", value)).unwrap_err();
+        let words = error.to_string();
+        assert!(
+            words.contains("WXNOTIFY_HTTPS_PROXY") && !words.contains("hunter2"),
+            "{words}"
+        );
+    }
+}
+
+#[test]
 fn plain_http_is_for_loopback_only() {
     for value in [
         "http://127.0.0.1:8080",
@@ -272,6 +298,7 @@ fn plain_http_is_for_loopback_only() {
         "ftp://127.0.0.1",
         "api.weixin.qq.com",
         "https://api.weixin.qq.com/cgi-bin",
+        "https://api.weixin.qq.com/wechat?a=b",
         "https://user:pass@api.weixin.qq.com",
         "https://api.weixin.qq.com,",
         "",

@@ -3,7 +3,7 @@
 mod attempts;
 mod listener;
 mod roles;
-mod tls;
+pub mod tls;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

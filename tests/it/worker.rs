@@ -15,6 +15,7 @@ mod logins;
 mod odd_rows;
 mod outages;
 mod pooler;
+mod proxy;
 mod refusals;
 mod secrets;
 mod sending;

@@ -21,7 +21,7 @@ use crate::harness::{TestDatabase, eventually, in_time};
 use crate::worker::Scene;
 
 /// An authority of nobody's, and a server with a certificate from it for `host`.
-fn server_of(host: &str) -> (NamedTempFile, TlsAcceptor) {
+pub fn server_of(host: &str) -> (NamedTempFile, TlsAcceptor) {
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::<String>::new()).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -196,12 +196,10 @@ async fn a_token_answer_that_cannot_be_read_is_told_as_what_it_is() {
         scene.wechat.script(Rule::token(page));
         let alone = scene.insert("oAlone", json!({})).await;
         let worker = scene.spawn(&[]);
-        worker.until_logged(what).await;
-        assert!(
-            worker
-                .log()
-                .contains(&format!("Rows of {APP} are not sent"))
-        );
+        worker
+            .until_logged(&format!("Rows of {APP} are not sent: no access token"))
+            .await;
+        assert!(worker.log().contains(what));
         let row = scene.until(alone, "paused").await;
         assert!(row.errmsg.unwrap().contains(what));
 
