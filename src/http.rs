@@ -2,9 +2,11 @@
 //!
 //! `/healthz` answers 200 while the process serves requests at all. `/readyz` answers 200 while the
 //! database is reachable and leases flow, else 503 with the reasons. `/metrics` is Prometheus' text
-//! format. The worker reports to [`Health`]; nothing here asks the database, so a probe costs nothing.
+//! format. The worker reports to [`Health`]; nothing here asks the database, so a probe costs nothing. What a client may
+//! hold, and for how long, is `connections`' business.
 
 pub mod callback;
+mod connections;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,13 +18,9 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -30,12 +28,6 @@ use tower_http::timeout::TimeoutLayer;
 
 /// How long an answer may take; far more than any of these needs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long the head of a request may take, and a connection lie idle between two.
-const HEAD_WITHIN: Duration = Duration::from_secs(5);
-/// More connections than this wait to be accepted: each costs memory and a file descriptor.
-const CONNECTIONS_MAX: usize = 256;
-/// After a failed accept, out of file descriptors most likely: let some connections end first.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// None of these requests has a body.
 const BODY_BYTES_MAX: usize = 1024;
 /// How often samples are folded into the histograms, so that memory stays flat when nobody scrapes.
@@ -151,7 +143,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// Serves until `shutdown` is cancelled, then finishes the requests at hand.
+/// Serves until `shutdown` is cancelled, then finishes the requests at hand, for two seconds at most.
 ///
 /// # Errors
 ///
@@ -181,55 +173,8 @@ pub async fn serve_with(
         .child_token()
         .run_until_cancelled_owned(keep_up(metrics.clone()));
     let router = router(health, metrics).merge(routes);
-    let ((), _) = tokio::join!(accept(listener, router, shutdown), upkeep);
+    let ((), _) = tokio::join!(connections::accept(listener, router, shutdown), upkeep);
     Ok(())
-}
-
-/// axum's own server lets a client take for ever over the head of a request; this one does not.
-async fn accept(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
-    let mut accept_failed = false;
-    loop {
-        let next = async {
-            if accept_failed {
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
-            next = next => next,
-        };
-        accept_failed = accepted.is_err();
-        if let Ok((stream, _)) = accepted {
-            let (router, shutdown) = (router.clone(), shutdown.clone());
-            connections.spawn(async move {
-                converse(stream, router, shutdown).await;
-                drop(place);
-            });
-        }
-    }
-    // A request at hand ends within ANSWER_WITHIN.
-    while connections.join_next().await.is_some() {}
-}
-
-async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut served = std::pin::pin!(served);
-    // An error here is the client's leaving, or its taking too long.
-    tokio::select! {
-        _ = served.as_mut() => {}
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            let _ = served.await;
-        }
-    }
 }
 
 async fn keep_up(metrics: PrometheusHandle) {

@@ -80,6 +80,10 @@ impl Scene {
         }
     }
 
+    pub fn pool(&self) -> &sqlx::PgPool {
+        self.queue.pool()
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}/wechat/callback/{APP}", self.address)
     }
@@ -1423,7 +1427,7 @@ async fn the_log_shows_neither_openid_nor_token_nor_key() {
 }
 
 /// A free port: bound and given up at once.
-async fn free_address() -> SocketAddr {
+pub async fn free_address() -> SocketAddr {
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     listener.local_addr().unwrap()
 }

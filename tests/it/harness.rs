@@ -4,6 +4,7 @@
 //! `WXNOTIFY_TEST_DATABASE_URL` names (its user must be allowed to create databases). A template is
 //! migrated once; each [`TestDatabase`] is a copy of it, gone when dropped.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use tokio::net::{TcpSocket, TcpStream};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
 use wxnotify::schema;
 
@@ -219,6 +221,33 @@ pub async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>
         }
     })
     .await
+}
+
+/// Asks for `/metrics` without end and reads nothing, until neither side can write any more.
+pub async fn stalled_scraper(address: SocketAddr) -> TcpStream {
+    // Long, so that the server has few of them in its buffer when it cannot write any more.
+    let padding = "x".repeat(4000);
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: x\r\nx: {padding}\r\n\r\n");
+    let requests = request.repeat(100);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(address).await.unwrap();
+    loop {
+        match stream.try_write(requests.as_bytes()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                let stalled = Duration::from_millis(300);
+                if tokio::time::timeout(stalled, stream.writable())
+                    .await
+                    .is_err()
+                {
+                    return stream;
+                }
+            }
+            // It was ended for another's sake.
+            Err(_) => return stream,
+        }
+    }
 }
 
 /// Compares with a file of `tests/it/fixtures/`. With WXNOTIFY_RECORD=1 in the environment it writes the file instead: look at

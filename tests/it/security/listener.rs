@@ -1,11 +1,18 @@
 //! The HTTP listener under attack: whatever a stranger sends, nothing is stored, nothing is told, and others are served.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wxnotify::http::{self, Health};
+use wxnotify::telemetry;
 
 use crate::callbacks::{Scene, sent_event};
-use crate::harness::in_time;
+use crate::harness::{in_time, stalled_scraper};
 use crate::kernel::APP;
 
 /// What the listener answers to raw bytes; empty when it only closes the connection.
@@ -200,4 +207,120 @@ async fn a_flood_of_forgeries_and_of_connections_that_dawdle_keeps_nobody_out() 
         assert!(!end.contains("200 OK"), "{end}");
     }
     assert_eq!(scene.events().await.len(), 1);
+}
+
+/// As many as would fill every place, and some more.
+#[tokio::test]
+async fn scrapers_that_never_read_do_not_hold_the_probes() {
+    let scene = Scene::plain().await;
+    let scrapers = (0..270).map(|_| stalled_scraper(scene.address));
+    let _scrapers = futures::future::join_all(scrapers).await;
+
+    let healthz = format!("http://{}/healthz", scene.address);
+    let answer = in_time("a probe is answered", reqwest::get(healthz)).await;
+
+    assert_eq!(answer.unwrap().text().await.unwrap(), "alive\n");
+    scene.push(&sent_event("oWelcome", 2)).await;
+    assert_eq!(scene.events().await.len(), 1);
+}
+
+/// WeChat drops a push that is not answered within five seconds, which is the client's deadline here.
+#[tokio::test]
+async fn a_thousand_dawdling_heads_and_bodies_do_not_keep_a_push_beyond_wechats_patience() {
+    let scene = Scene::plain().await;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n",
+        signed_target(&scene)
+    );
+    let (connected, mut dawdling) = mpsc::unbounded_channel();
+    let mut dawdlers = JoinSet::new();
+    for number in 0..1000 {
+        let rest = if number % 2 == 0 { "" } else { "\r\n{" };
+        let (said, connected, address) = (head.clone() + rest, connected.clone(), scene.address);
+        dawdlers.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            connected.send(()).unwrap();
+            // It may have been ended already.
+            let _ = stream.write_all(said.as_bytes()).await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+    }
+    for _ in 0..300 {
+        dawdling.recv().await.unwrap();
+    }
+    let wechat = reqwest::Client::builder()
+        .timeout(Duration::from_secs(5))
+        .build()
+        .unwrap();
+
+    let push = wechat.post(scene.url()).query(&Scene::query());
+    let answer = push
+        .body(sent_event("oWelcome", 2).to_string())
+        .send()
+        .await;
+
+    assert_eq!(answer.unwrap().text().await.unwrap(), "success");
+    assert_eq!(scene.events().await.len(), 1);
+}
+
+/// A request that is being answered keeps its place, whoever comes meanwhile.
+#[tokio::test]
+async fn a_push_that_waits_for_the_database_is_not_ended_for_newcomers() {
+    let scene = Scene::plain().await;
+    let mut lock = scene.pool().begin().await.unwrap();
+    sqlx::query("lock table wechat_events in access exclusive mode")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let event = sent_event("oPatient", 2).to_string();
+    let mut push = TcpStream::connect(scene.address).await.unwrap();
+    let request = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{event}",
+        signed_target(&scene),
+        event.len()
+    );
+    push.write_all(request.as_bytes()).await.unwrap();
+    crate::harness::eventually("the push waits for the table", async || {
+        let waits = "select true from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        sqlx::query(waits).fetch_optional(scene.pool()).await.unwrap()
+    })
+    .await;
+    let newcomers = (0..400).map(|_| TcpStream::connect(scene.address));
+    let _newcomers = futures::future::join_all(newcomers).await;
+    let healthz = format!("http://{}/healthz", scene.address);
+    reqwest::get(healthz).await.unwrap();
+    lock.rollback().await.unwrap();
+
+    let mut answer = String::new();
+    in_time("an answer", push.read_to_string(&mut answer))
+        .await
+        .unwrap();
+
+    // Stored, or told to come again when this machine was slow; never cut off.
+    assert!(["200", "503"].contains(&status_of(&answer)), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_hung_up_on() {
+    let health = Health::new(Duration::from_secs(1));
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let _guard = shutdown.clone().drop_guard();
+    tokio::spawn(http::serve(
+        listener,
+        health,
+        telemetry::record_metrics(),
+        shutdown,
+    ));
+    let mut scraper = stalled_scraper(address).await;
+
+    let writing = async {
+        while scraper
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .is_ok()
+        {}
+    };
+    in_time("it is hung up on", writing).await;
 }

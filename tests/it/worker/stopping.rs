@@ -8,7 +8,8 @@ use wxnotify::schema;
 use wxnotify::simulate::{FakeWechat, SimulateOptions};
 
 use super::{Program, Scene, environment};
-use crate::harness::eventually;
+use crate::callbacks::free_address;
+use crate::harness::{eventually, stalled_scraper};
 
 const CONCURRENCY: [(&str, &str); 1] = [("WXNOTIFY_CONCURRENCY", "4")];
 
@@ -141,4 +142,18 @@ async fn a_stop_while_the_database_is_away_waits_for_nothing() {
         worker.signal(Signal::SIGTERM);
         assert_eq!(worker.end().await.code(), Some(0), "{}", worker.log());
     }
+}
+
+#[tokio::test]
+async fn a_scraper_that_reads_nothing_does_not_keep_a_stopped_worker_alive() {
+    let scene = Scene::new().await;
+    let address = free_address().await;
+    let mut worker = scene.spawn(&[("WXNOTIFY_LISTEN", &address.to_string())]);
+    eventually("the program listens", async || {
+        reqwest::get(format!("http://{address}/healthz")).await.ok()
+    })
+    .await;
+    let _scraper = stalled_scraper(address).await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.end().await.code(), Some(0), "{}", worker.log());
 }
