@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
 use crate::demo;
+use crate::legible::legible_lines;
 use crate::limits;
 use crate::operate;
 use crate::postgres;
@@ -360,7 +361,7 @@ fn report(error: &anyhow::Error, json: bool) -> ExitCode {
         let report = serde_json::json!({ "error": message, "exit_code": exit as u8, "bad_settings": bad_settings });
         say(&report.to_string());
     } else {
-        say(&format!("wxnotify: {}", in_one_line(error)));
+        say(&format!("wxnotify: {}", legible_lines(&in_one_line(error))));
     }
     exit.into()
 }

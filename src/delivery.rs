@@ -20,7 +20,7 @@ use crate::{
     login::{self, ClaimedLogin, LoginOutcome},
     notification::{Credit, Effect, Kind, Notification, Outcome, PauseUntil, Verdict, WaitingFor},
     retry::RetryPolicy,
-    telemetry,
+    telemetry::{self, Restraint},
     token_keeper::{TokenError, TokenKeeper},
     wechat::{
         Dispute, Reply, Wechat,
@@ -877,6 +877,9 @@ fn outcome_of(notification_id: i64, reply: &Reply, verdict: Verdict) -> Outcome 
     }
 }
 
+/// A producer can have any number of templates refused by naming them.
+static TEMPLATE_PAUSES: Restraint = Restraint::new(10);
+
 /// A business outcome such as 43101 is no trouble; a pause is.
 fn report(outcome: &Outcome, effects: &[Effect]) {
     let id = outcome.notification_id;
@@ -901,7 +904,9 @@ fn report(outcome: &Outcome, effects: &[Effect]) {
                 reason,
                 errcode,
             } => {
-                warn!(%appid, errcode, ?until, "Pausing template {template_id}: {reason}");
+                if let Some(left_out) = TEMPLATE_PAUSES.admit() {
+                    warn!(%appid, errcode, ?until, left_out, "Pausing template {template_id}: {reason}");
+                }
             }
             Effect::ProbeOk { appid } => debug!(%appid, "The probe of {appid} got a sound answer"),
         }

@@ -21,6 +21,7 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -216,6 +217,9 @@ async fn answer_readiness(State(health): State<Health>) -> impl IntoResponse {
 }
 
 async fn render_metrics(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
+    // One after the other: hundreds of clients that ask without end must not keep a probe from the CPU.
+    static RENDERING: Semaphore = Semaphore::const_new(1);
+    let _turn = RENDERING.acquire().await;
     (
         [(
             header::CONTENT_TYPE,

@@ -8,6 +8,7 @@ pub mod delivery;
 pub mod demo;
 pub(crate) mod failpoint;
 pub mod http;
+pub(crate) mod legible;
 pub mod limits;
 pub mod login;
 pub mod maintenance;

@@ -13,8 +13,9 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::legible::{command, few};
 use crate::store::{EVENTS_A_CALL, Store, StoreError};
-use crate::telemetry;
+use crate::telemetry::{self, Restraint};
 use crate::wechat::errcode::ErrcodeTable;
 use crate::worker::Worker;
 
@@ -49,6 +50,8 @@ const MIRROR_EVERY: Duration = Duration::from_secs(2);
 const MIRROR_IS_FRESH: Duration = Duration::from_secs(600);
 const RULES_EVERY: Duration = Duration::from_secs(30);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
+/// In plaintext mode whoever has seen one callback can forge others.
+static PUNISHMENTS: Restraint = Restraint::new(10);
 
 /// A lane to tidy.
 type LaneKey = (String, i16);
@@ -299,10 +302,14 @@ impl Maintenance {
     }
 
     async fn warn_of_unregistered(&self) -> Result<(), StoreError> {
-        for appid in self.store.list_unregistered_apps().await? {
+        let unregistered = self.store.list_unregistered_apps().await?;
+        if let [first, ..] = &unregistered[..] {
+            // One line however many: who inserts can make up any number.
             warn!(
-                wechat.appid = %appid,
-                "Rows wait for mini-program {appid}, which is not registered: run `wxnotify app add {appid}`"
+                apps = unregistered.len(),
+                "Rows wait for mini-programs that are not registered ({}): run {}",
+                few(&unregistered),
+                command("wxnotify app add {}", &[first])
             );
         }
         let registered = self.worker.apps();
@@ -310,7 +317,8 @@ impl Maintenance {
             if !registered.iter().any(|app| app.appid == *appid) {
                 warn!(
                     wechat.appid = %appid,
-                    "This worker has the secret of {appid}, which is not registered: run `wxnotify app add {appid}`"
+                    "This worker has the secret of {appid}, which is not registered: run {}",
+                    command("wxnotify app add {}", &[appid])
                 );
             }
         }
@@ -320,8 +328,12 @@ impl Maintenance {
     /// A ban explains refusals that would otherwise look like ours.
     async fn tell_of_punishments(&self) -> Result<(), StoreError> {
         for punishment in self.store.new_punishments().await? {
+            let Some(left_out) = PUNISHMENTS.admit() else {
+                continue;
+            };
             warn!(
                 wechat.appid = %punishment.appid,
+                left_out,
                 "{}; see the view wechat_punishments and the notices at mp.weixin.qq.com",
                 punishment.sentence()
             );

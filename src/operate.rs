@@ -31,6 +31,7 @@ use sqlx::Connection;
 
 use crate::cli::{Exit, Output};
 use crate::config::Settings;
+use crate::legible::legible;
 use crate::mirror::{Mirror, MirrorError};
 use crate::store::operators::Audit;
 use crate::store::{Store, StoreError, describe};
@@ -44,6 +45,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long the database may take to answer at all.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+const CHECK_DATABASE: &str = "check DATABASE_URL and that Postgres is running";
 
 /// The operators' commands.
 #[derive(Debug, Subcommand)]
@@ -202,10 +205,12 @@ impl Operator<'_> {
     /// As [`Self::mirror`], for commands that no worker can do instead.
     fn need_mirror(&self, appid: &str) -> anyhow::Result<Mirror> {
         self.mirror(appid)?.ok_or_else(|| {
-            OperateError::usage(format!(
-                "WeChat is asked with the secret of app {appid}, which is not set here\n\
-                 next: set WXNOTIFY_APPSECRET_{appid} or WXNOTIFY_APPSECRET_FILE_{appid}, as the workers have it"
-            ))
+            OperateError::usage(
+                format!("WeChat is asked with the secret of app {appid}, which is not set here"),
+                format!(
+                    "set WXNOTIFY_APPSECRET_{appid} or WXNOTIFY_APPSECRET_FILE_{appid}, as the workers have it"
+                ),
+            )
             .into()
         })
     }
@@ -237,30 +242,33 @@ fn account_step(appid: &str, error: &MirrorError) -> String {
 
 /// A failure of asking WeChat, with the next step.
 fn unanswered(appid: &str, error: &MirrorError) -> anyhow::Error {
-    OperateError {
-        message: format!("{error}\nnext: {}", account_step(appid, error)),
-        exit: Exit::Failed,
-    }
-    .into()
+    OperateError::new(Exit::Failed, error.to_string(), account_step(appid, error)).into()
 }
 
 /// Why a command was not done, in words for the person at the keyboard, and the next step.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{message}{next}", message = legible(message), next = next.as_ref().map(|next| format!("\nnext: {}", legible(next))).unwrap_or_default())]
 pub struct OperateError {
-    /// Ends with a line that begins with `next:`.
+    /// What was not done, and why: one line, whatever is quoted in it.
     pub message: String,
+    /// What to do next.
+    pub next: Option<String>,
     /// What the process ends with.
     pub exit: Exit,
 }
 
 impl OperateError {
-    /// The command line does not say what to do; nothing was changed.
-    fn usage(message: String) -> Self {
+    fn new(exit: Exit, message: impl Into<String>, next: impl Into<String>) -> Self {
         Self {
-            message,
-            exit: Exit::Usage,
+            message: message.into(),
+            next: Some(next.into()),
+            exit,
         }
+    }
+
+    /// The command line does not say what to do; nothing was changed.
+    fn usage(message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message, next)
     }
 }
 
@@ -269,26 +277,23 @@ fn with_next_step(error: anyhow::Error) -> anyhow::Error {
     let Some(failed) = error.downcast_ref::<StoreError>() else {
         return error;
     };
-    let (exit, message) = match failed {
-        StoreError::Deadline { .. } => (
+    let why = match failed {
+        StoreError::Deadline { .. } => OperateError::new(
             Exit::Unavailable,
-            format!(
-                "{failed}\nnext: look with `wxnotify status` whether it took effect, then try again"
-            ),
+            failed.to_string(),
+            "look with `wxnotify status` whether it took effect, then try again",
         ),
         StoreError::Database {
             source: sqlx::Error::Database(refused),
             ..
         } => explain_refusal(&**refused),
-        StoreError::Database { source, .. } => (
+        StoreError::Database { source, .. } => OperateError::new(
             Exit::of_error(&error),
-            format!(
-                "the database did not answer: {}\nnext: check DATABASE_URL and that Postgres is running",
-                describe(source)
-            ),
+            format!("the database did not answer: {}", describe(source)),
+            CHECK_DATABASE,
         ),
     };
-    OperateError { message, exit }.into()
+    why.into()
 }
 
 /// What the database, or the way to it, said.
@@ -302,61 +307,53 @@ fn why_no_connection(source: &sqlx::Error) -> String {
 /// The database cannot be reached, or does not let us in.
 fn no_connection(source: &sqlx::Error) -> anyhow::Error {
     let why = why_no_connection(source);
-    OperateError {
-        message: format!(
-            "the database cannot be used: {why}\nnext: check DATABASE_URL and that Postgres is running"
-        ),
-        exit: Exit::Unavailable,
-    }
+    OperateError::new(
+        Exit::Unavailable,
+        format!("the database cannot be used: {why}"),
+        CHECK_DATABASE,
+    )
     .into()
 }
 
 /// What a refusal of the database means for an operator.
-fn explain_refusal(refused: &dyn sqlx::error::DatabaseError) -> (Exit, String) {
+fn explain_refusal(refused: &dyn sqlx::error::DatabaseError) -> OperateError {
     let message = refused.message();
-    let hint = refused
-        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-        .and_then(|refused| refused.hint());
     match refused.code().as_deref() {
         // undefined_table, undefined_function, undefined_column, undefined_object
-        Some("42P01" | "42883" | "42703" | "42704") => (
+        Some("42P01" | "42883" | "42703" | "42704") => OperateError::new(
             Exit::Unavailable,
-            format!(
-                "the schema is missing or older than this program: {message}\nnext: run `wxnotify migrate`"
-            ),
+            format!("the schema is missing or older than this program: {message}"),
+            "run `wxnotify migrate`",
         ),
-        Some("42501") => (
+        Some("42501") => OperateError::new(
             Exit::Failed,
-            format!(
-                "the database user may not do this: {message}\nnext: connect as the owner of the tables, or ask for the right"
-            ),
+            format!("the database user may not do this: {message}"),
+            "connect as the owner of the tables, or ask for the right",
         ),
-        Some("55P03") => (
+        Some("55P03") => OperateError::new(
             Exit::Failed,
-            format!(
-                "a long transaction holds the table: {message}\nnext: try again when it has ended; pg_stat_activity names it"
-            ),
+            format!("a long transaction holds the table: {message}"),
+            "try again when it has ended; pg_stat_activity names it",
         ),
         Some(code)
-            if code.starts_with("08")
-                || code.starts_with("28")
-                || code.starts_with("3D")
-                || code.starts_with("57") =>
+            if ["08", "28", "3D", "57"]
+                .iter()
+                .any(|class| code.starts_with(class)) =>
         {
-            (
+            OperateError::new(
                 Exit::Unavailable,
-                format!(
-                    "the database cannot be used: {message}\nnext: check DATABASE_URL and that Postgres is running"
-                ),
+                format!("the database cannot be used: {message}"),
+                CHECK_DATABASE,
             )
         }
-        _ => (
-            Exit::Failed,
-            hint.map_or_else(
-                || message.to_owned(),
-                |hint| format!("{message}\nnext: {hint}"),
-            ),
-        ),
+        _ => OperateError {
+            message: message.to_owned(),
+            next: refused
+                .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+                .and_then(|refused| refused.hint())
+                .map(str::to_owned),
+            exit: Exit::Failed,
+        },
     }
 }
 

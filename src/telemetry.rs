@@ -7,21 +7,27 @@
 use std::any::Any;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 use crate::config::{LogFormat, LogSettings};
+use crate::legible::legible;
 
 /// What kind of metric it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -426,11 +432,7 @@ pub fn start_log(settings: &LogSettings) {
     };
     let lines = if pretty {
         let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        fmt::layer()
-            .with_ansi(ansi)
-            .with_target(false)
-            .with_writer(std::io::stderr)
-            .boxed()
+        lines_for_people(ansi, std::io::stderr).boxed()
     } else {
         fmt::layer()
             .json()
@@ -445,6 +447,84 @@ pub fn start_log(settings: &LogSettings) {
         .with_targets(LEVEL_CAPS.iter().copied());
     registry().with(filter).with(caps).with(lines).init();
     std::panic::set_hook(Box::new(report_panic));
+}
+
+/// Lines that people read, in which nothing that is logged moves the cursor or begins a line of its own.
+fn lines_for_people<S, W>(ansi: bool, writer: W) -> impl Layer<S> + Send + Sync
+where
+    S: tracing::Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    fmt::layer()
+        .fmt_fields(debug_fn(write_field).delimited(" "))
+        .with_ansi(ansi)
+        .with_target(false)
+        .with_writer(writer)
+}
+
+fn write_field(
+    writer: &mut Writer<'_>,
+    field: &Field,
+    value: &dyn std::fmt::Debug,
+) -> std::fmt::Result {
+    use owo_colors::OwoColorize;
+    let value = format!("{value:?}");
+    let value = legible(&value);
+    match field.name() {
+        "message" => write!(writer, "{value}"),
+        name if writer.has_ansi_escapes() => {
+            write!(writer, "{}{}{value}", name.italic(), "=".dimmed())
+        }
+        name => write!(writer, "{name}={value}"),
+    }
+}
+
+/// Lets a few lines of a kind into the log each minute and counts the rest, where strangers can cause any number.
+#[derive(Debug)]
+pub struct Restraint {
+    lines_max: u32,
+    minute: Mutex<Option<Minute>>,
+}
+
+#[derive(Debug)]
+struct Minute {
+    began: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Restraint {
+    /// So many lines a minute.
+    #[must_use]
+    pub const fn new(lines_max: u32) -> Self {
+        Self {
+            lines_max,
+            minute: Mutex::new(None),
+        }
+    }
+
+    /// `None`: say nothing. Else how many lines were left out since the last that was let in.
+    pub fn admit(&self) -> Option<u64> {
+        self.admit_at(Instant::now())
+    }
+
+    fn admit_at(&self, now: Instant) -> Option<u64> {
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = minute.get_or_insert(Minute {
+            began: now,
+            lines: 0,
+            left_out: 0,
+        });
+        if now.duration_since(minute.began) >= Duration::from_secs(60) {
+            (minute.began, minute.lines) = (now, 0);
+        }
+        if minute.lines >= self.lines_max {
+            minute.left_out += 1;
+            return None;
+        }
+        minute.lines += 1;
+        Some(std::mem::take(&mut minute.left_out))
+    }
 }
 
 /// Whether a panic only says that nobody reads our standard output any more, as under `| head`.
@@ -501,6 +581,45 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn nothing_that_is_logged_forges_a_line_or_moves_the_cursor() {
+        let evil = "wx1\u{1b}[2J\u{9b}31m\r\n2026-01-01T00:00:00Z ERROR forged\u{202e}\u{2028}";
+        for ansi in [false, true] {
+            let written = Written::default();
+            let writer = written.clone();
+            let lines = lines_for_people(ansi, move || writer.clone());
+            tracing::subscriber::with_default(registry().with(lines), || {
+                let span = tracing::info_span!("deliver", wechat.appid = %evil, business = evil);
+                let _entered = span.enter();
+                let error = std::io::Error::other(evil);
+                tracing::warn!(wechat.appid = %evil, reason = evil, cause = ?evil, "Rows wait for {evil}: {error}");
+                tracing::warn!(error = &error as &dyn std::error::Error, "{}", evil);
+            });
+
+            let log = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(log.lines().count(), 2, "a line an event: {log}");
+            assert!(log.contains("Rows wait for wx1\\u{1b}[2J"), "{log}");
+            assert!(!log.contains("\u{1b}[2J"), "{log:?}");
+            // Ours are colours.
+            let log = log.replace("\u{1b}[", if ansi { "" } else { "\u{1b}[" });
+            let obeyed = |c: char| c != '\n' && c.is_control() || "\u{202e}\u{2028}".contains(c);
+            assert!(!log.contains(obeyed), "{log:?}");
+        }
+    }
+
+    #[test]
+    fn lines_that_strangers_cause_are_few_and_the_rest_is_counted() {
+        let restraint = Restraint::new(2);
+        let begin = Instant::now();
+        let after = |secs| restraint.admit_at(begin + Duration::from_secs(secs));
+        assert_eq!(
+            [after(0), after(1), after(2), after(59)],
+            [Some(0), Some(0), None, None]
+        );
+        assert_eq!([after(60), after(61), after(62)], [Some(2), Some(0), None]);
+        assert_eq!(after(300), Some(1));
     }
 
     #[test]

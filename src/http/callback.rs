@@ -8,8 +8,8 @@
 //! Every request is counted by what became of it. Neither its query nor its body reaches a log.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -24,10 +24,9 @@ use tracing::warn;
 
 use crate::config::Settings;
 use crate::store::Store;
-use crate::telemetry;
+use crate::telemetry::{self, Restraint};
 use crate::wechat::callback::cipher::AesKey;
 use crate::wechat::callback::{BODY_BYTES_MAX, CallbackQuery, Push, Receiver, Refusal};
-use crate::worker;
 
 /// The route; `{appid}` is the mini-program's.
 pub const PATH: &str = "/wechat/callback/{appid}";
@@ -35,14 +34,13 @@ pub const PATH: &str = "/wechat/callback/{appid}";
 const STORE_WITHIN: Duration = Duration::from_millis(900);
 /// How long the body may take to arrive; WeChat has given up by then.
 const BODY_WITHIN: Duration = Duration::from_secs(5);
-/// Refusals are counted each and logged at most this often: a stranger could fill the log.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// Receives the callbacks of the mini-programs that have a callback token.
 pub struct Callbacks {
     receivers: HashMap<String, Receiver>,
     store: Store,
-    warned_at: Mutex<Option<Instant>>,
+    /// Refusals are counted each and logged once a minute: a stranger could fill the log.
+    warnings: Restraint,
 }
 
 impl std::fmt::Debug for Callbacks {
@@ -83,7 +81,7 @@ impl Callbacks {
         (!receivers.is_empty()).then(|| Self {
             receivers,
             store,
-            warned_at: Mutex::default(),
+            warnings: Restraint::new(1),
         })
     }
 
@@ -106,10 +104,8 @@ impl Callbacks {
     }
 
     fn warn(&self, appid: &str, reason: &dyn std::fmt::Display) {
-        let mut warned_at = worker::lock(&self.warned_at);
-        if warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-            *warned_at = Some(Instant::now());
-            warn!(wechat.appid = %appid, "A callback for {appid} was not taken: {reason}");
+        if let Some(left_out) = self.warnings.admit() {
+            warn!(wechat.appid = %appid, left_out, "A callback for {appid} was not taken: {reason}");
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::report::{Report, Table, Tone, cell, moment, optional};
 use super::selection::parse_time;
 use super::{OperateError, audit};
+use crate::legible::{command, is_plain};
 use crate::store::Store;
 use crate::store::operators::BATCH_ROWS;
 
@@ -185,14 +186,15 @@ pub(super) async fn need_app(store: &Store, appid: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let known: Vec<&str> = apps.iter().map(|app| app.appid.as_str()).collect();
-    Err(OperateError::usage(format!(
-        "app {appid} is not registered; registered: {}\nnext: `wxnotify app add {appid}`",
-        if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        }
-    ))
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
+    Err(OperateError::usage(
+        format!("app {appid} is not registered; registered: {known}"),
+        command("wxnotify app add {}", &[appid]),
+    )
     .into())
 }
 
@@ -204,11 +206,13 @@ async fn add(
     default: bool,
     options: PlainChange,
 ) -> anyhow::Result<Report> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if appid.is_empty() || appid.len() > 64 || !appid.chars().all(plain) {
-        return Err(OperateError::usage(format!(
-            "appid {appid:?}: must be 1 to 64 letters, digits, _ or -\nnext: copy it from WeChat's console, such as wx0123456789abcdef"
-        ))
+    if appid.len() > 64 || !is_plain(appid) {
+        return Err(OperateError::usage(
+            format!(
+                "appid {appid:?}: must be 1 to 64 letters, digits, _ or -, and not begin with -"
+            ),
+            "copy it from WeChat's console, such as wx0123456789abcdef",
+        )
         .into());
     }
     let known = store.list_apps().await?;
@@ -324,8 +328,10 @@ pub(super) fn pause_report(
     let is = if dry_run { "would be" } else { "is" };
     report.line(format!("{} {is} paused {end}.", called(appid, template_id)));
     if pause.until.is_none() && !dry_run {
-        let rest = template_id.map_or(String::new(), |template_id| format!(" {template_id}"));
-        report.next(format!("`wxnotify {what} resume {appid}{rest}`"));
+        report.next(match template_id {
+            None => command("wxnotify app resume {}", &[appid]),
+            Some(template_id) => command("wxnotify template resume {} {}", &[appid, template_id]),
+        });
     }
     report
 }

@@ -217,7 +217,8 @@ pub(super) async fn cancel(args: CancelArgs, store: &Store) -> anyhow::Result<Re
 pub(super) async fn reschedule(args: RescheduleArgs, store: &Store) -> anyhow::Result<Report> {
     if args.expire_at.is_some_and(|end| end <= args.send_at) {
         return Err(OperateError::usage(
-            "reschedule: --expire-at is not after --send-at, so nothing would be sent; nothing was changed\nnext: give a later --expire-at".to_owned(),
+            "reschedule: --expire-at is not after --send-at, so nothing would be sent; nothing was changed",
+            "give a later --expire-at",
         )
         .into());
     }

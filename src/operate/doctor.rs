@@ -286,6 +286,16 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_never_made_of_what_a_shell_would_run() {
+        let text = report(vec![lists(&["$(touch /tmp/x)"])]).to_text(Style::PLAIN);
+        assert!(!text.contains("add $("), "{text}");
+        assert!(
+            text.contains("next: register it with `wxnotify app add …` (not written out"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn the_worst_comes_first_and_tells_the_next_step() {
         let text = report(vec![lists(&[]), lists(&["wx1"])]).to_text(Style::PLAIN);
         assert!(

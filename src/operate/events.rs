@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::OperateError;
 use super::report::Report;
-use crate::cli::Exit;
 use crate::store::{ClaimPolicy, Store};
 use crate::wechat::callback::document;
 
@@ -92,10 +91,8 @@ fn read_events(input: &[u8]) -> Result<Vec<Value>, OperateError> {
 }
 
 fn refused(why: &str) -> OperateError {
-    OperateError {
-        message: format!(
-            "standard input holds no event: {why}\nnext: give the decrypted event as WeChat sent it, XML or JSON"
-        ),
-        exit: Exit::Usage,
-    }
+    OperateError::usage(
+        format!("standard input holds no event: {why}"),
+        "give the decrypted event as WeChat sent it, XML or JSON",
+    )
 }

@@ -1,6 +1,6 @@
 //! The commands that only look: `status`, `explain`, `dead`, `doubt list`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::report::{Report, Table, Tone, age, cell, moment, optional};
 use super::selection::Selection;
 use super::templates::stranded_step;
+use crate::legible::{command, few};
 use crate::store::mirror::Stranded;
 use crate::store::operators::{
     Backlog, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
@@ -55,6 +56,9 @@ pub struct DoubtListArgs {
     pub limit: u32,
 }
 
+/// How many entries of a list `status` shows: producers can make any number of appids and templates.
+const LIST_MAX: usize = 50;
+
 /// Everything `status` shows.
 struct Glance {
     backlog: Vec<Backlog>,
@@ -68,9 +72,57 @@ struct Glance {
     punishments: Vec<Punishment>,
 }
 
+impl Glance {
+    /// Takes out the mini-programs that rows name and nobody registered: whoever inserts can make any number.
+    fn take_unknown_apps(&mut self) -> Vec<String> {
+        let (unknown, pauses) = self.pauses.drain(..).partition(is_of_unknown_app);
+        self.pauses = pauses;
+        unknown
+            .into_iter()
+            .map(|pause: Pause| pause.appid)
+            .collect()
+    }
+
+    /// Cuts each list that others can lengthen to [`LIST_MAX`], registered mini-programs first; how many entries each lost.
+    fn bound(&mut self, unknown: &[String]) -> BTreeMap<&'static str, usize> {
+        let unknown: BTreeSet<&str> = unknown.iter().map(String::as_str).collect();
+        let mut appids: Vec<String> = self.backlog.iter().map(|row| row.appid.clone()).collect();
+        appids.dedup();
+        appids.sort_by_key(|appid| unknown.contains(appid.as_str()));
+        let lost = appids.split_off(appids.len().min(LIST_MAX));
+        let lost_rows: BTreeSet<&str> = lost.iter().map(String::as_str).collect();
+        self.backlog
+            .retain(|row| !lost_rows.contains(row.appid.as_str()));
+        let left_out = [
+            ("backlog", lost.len()),
+            ("unknown_apps", unknown.len().saturating_sub(LIST_MAX)),
+            ("pauses", cut(&mut self.pauses)),
+            ("dead_last_day", cut(&mut self.dead)),
+            ("failures_last_day", cut(&mut self.failures)),
+            ("stranded", cut(&mut self.stranded)),
+            ("punishments_last_week", cut(&mut self.punishments)),
+        ];
+        left_out.into_iter().filter(|(_, lost)| *lost > 0).collect()
+    }
+}
+
+fn cut<T>(list: &mut Vec<T>) -> usize {
+    list.split_off(list.len().min(LIST_MAX)).len()
+}
+
+fn first(list: &[String]) -> &[String] {
+    &list[..list.len().min(LIST_MAX)]
+}
+
+fn say_left_out(report: &mut Report, left_out: &BTreeMap<&str, usize>, list: &str, what: &str) {
+    if let Some(lost) = left_out.get(list) {
+        report.line(format!("… and {lost} more {what}"));
+    }
+}
+
 pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Report> {
     let appid = args.appid.as_deref();
-    let glance = Glance {
+    let mut glance = Glance {
         backlog: store.backlog(appid).await?,
         doubts: store.count_doubts(appid).await?,
         failures: store.failures_of_last_day(appid).await?,
@@ -82,17 +134,24 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
         punishments: store.punishments(appid).await?,
     };
     let oldest = glance.backlog.iter().filter_map(|row| row.oldest_due).min();
-    let steps = next_steps(&glance, oldest);
+    let unknown = glance.take_unknown_apps();
+    let left_out = glance.bound(&unknown);
+    let steps = next_steps(&glance, &unknown, oldest);
     let mut report = Report::new(json!({
         "backlog": glance.backlog, "oldest_due": oldest, "in_doubt": glance.doubts, "failures_last_day": glance.failures,
         "dead_last_day": glance.dead, "workers": glance.workers, "pauses": glance.pauses, "tokens": glance.tokens,
         "stranded": glance.stranded, "punishments_last_week": glance.punishments, "next_steps": steps,
+        "unknown_apps": first(&unknown), "left_out": left_out,
     }));
     show_backlog(&mut report, &glance, oldest);
+    say_left_out(&mut report, &left_out, "backlog", "mini-programs");
     show_workers(&mut report, &glance.workers);
     show_pauses(&mut report, &glance.pauses);
+    say_left_out(&mut report, &left_out, "pauses", "pauses");
     show_dead(&mut report, &glance.dead);
+    say_left_out(&mut report, &left_out, "dead_last_day", "lines");
     show_failures(&mut report, &glance.failures);
+    say_left_out(&mut report, &left_out, "failures_last_day", "lines");
     show_tokens(&mut report, &glance.tokens);
     if steps.is_empty() {
         report.heading("Nothing needs you.");
@@ -106,7 +165,7 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
 }
 
 /// What is wrong and what to do about it, the most urgent first.
-fn next_steps(glance: &Glance, oldest: Option<DateTime<Utc>>) -> Vec<String> {
+fn next_steps(glance: &Glance, unknown: &[String], oldest: Option<DateTime<Utc>>) -> Vec<String> {
     let mut steps = Vec::new();
     let waiting = glance
         .backlog
@@ -114,6 +173,18 @@ fn next_steps(glance: &Glance, oldest: Option<DateTime<Utc>>) -> Vec<String> {
         .any(|row| matches!(row.status.as_str(), "due" | "retrying" | "scheduled"));
     if glance.workers.is_empty() && waiting {
         steps.push("rows wait and no worker is alive: start one with `wxnotify run`".to_owned());
+    }
+    if let [first, others @ ..] = unknown {
+        let first = command("wxnotify app add {}", &[first]);
+        steps.push(if others.is_empty() {
+            format!("rows wait for an app that is not registered: {first}, or correct what inserts such an appid")
+        } else {
+            format!(
+                "rows wait for {} apps that are not registered ({}): {first} and so on, or correct what inserts such appids",
+                unknown.len(),
+                few(unknown)
+            )
+        });
     }
     steps.extend(glance.stranded.iter().map(stranded_step));
     let is_stranded = |pause: &Pause| {
@@ -137,8 +208,8 @@ fn next_steps(glance: &Glance, oldest: Option<DateTime<Utc>>) -> Vec<String> {
             .or(pause.reason.as_deref())
             .unwrap_or("paused");
         steps.push(format!(
-            "{what} sends nothing ({why}): mend the cause, then `{}`",
-            pause.resume_with
+            "{what} sends nothing ({why}): mend the cause, then {}",
+            resume_command(pause)
         ));
     }
     for punishment in &glance.punishments {
@@ -184,6 +255,22 @@ fn next_steps(glance: &Glance, oldest: Option<DateTime<Utc>>) -> Vec<String> {
         ));
     }
     steps
+}
+
+/// Whether it stands for rows of a mini-program that nobody registered.
+pub(super) fn is_of_unknown_app(pause: &Pause) -> bool {
+    pause.resume_with.starts_with("wxnotify app add ")
+}
+
+/// What ends a pause.
+pub(super) fn resume_command(pause: &Pause) -> String {
+    match &pause.template_id {
+        Some(template_id) => command(
+            "wxnotify template resume {} {}",
+            &[&pause.appid, template_id],
+        ),
+        None => command("wxnotify app resume {}", &[&pause.appid]),
+    }
 }
 
 fn show_backlog(report: &mut Report, glance: &Glance, oldest: Option<DateTime<Utc>>) {

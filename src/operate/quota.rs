@@ -8,6 +8,7 @@ use serde_json::json;
 use super::apps::need_app;
 use super::report::{Report, Table, Tone, cell, moment, optional};
 use super::{OperateError, Operator, account_step, audit, unanswered};
+use crate::legible::command;
 use crate::mirror::{Mirror, MirrorError};
 use crate::store::mirror::QuotaState;
 use crate::wechat::account::AccountError;
@@ -90,8 +91,9 @@ async fn show(operator: &Operator<'_>, appid: Option<&str>, known: bool) -> anyh
         }
         if quota.used_up {
             report.next(format!(
-                "app {0} waits until 00:00 China time; each hour a worker asks whether calls are left; `wxnotify quota clear {0}` takes one of 10 clearings a month",
-                quota.appid
+                "app {} waits until 00:00 China time; each hour a worker asks whether calls are left; {} takes one of 10 clearings a month",
+                quota.appid,
+                command("wxnotify quota clear {}", &[&quota.appid])
             ));
         }
     }
@@ -151,10 +153,12 @@ async fn clear(
     need_app(operator.store, appid).await?;
     let confirmed = confirmed.or_else(|| ask_at_terminal(appid));
     if confirmed.as_deref().map(str::trim) != Some(appid) {
-        return Err(OperateError::usage(format!(
-            "not confirmed: clearing the quotas of app {appid} takes one of the 10 clearings that WeChat allows a month\n\
-             next: `wxnotify quota clear {appid} --yes-clear-quota-of {appid}`"
-        ))
+        return Err(OperateError::usage(
+            format!(
+                "not confirmed: clearing the quotas of app {appid} takes one of the 10 clearings that WeChat allows a month"
+            ),
+            command("wxnotify quota clear {} --yes-clear-quota-of {}", &[appid; 2]),
+        )
         .into());
     }
     let mirror = operator.need_mirror(appid)?;
@@ -186,7 +190,8 @@ async fn show_after(report: &mut Report, mirror: &Mirror, appid: &str) {
             quota.remaining, quota.daily_limit
         )),
         Err(error) => report.next(format!(
-            "the quota could not be read ({error}): if the app is paused, `wxnotify app resume {appid}`"
+            "the quota could not be read ({error}): if the app is paused, {}",
+            command("wxnotify app resume {}", &[appid])
         )),
     };
 }
@@ -201,10 +206,11 @@ fn not_cleared(appid: &str, error: &MirrorError) -> anyhow::Error {
         }
         _ => return unanswered(appid, error),
     };
-    OperateError {
-        message: format!("the quotas of app {appid} were not cleared: {error}\nnext: {next}"),
-        exit: crate::cli::Exit::Failed,
-    }
+    OperateError::new(
+        crate::cli::Exit::Failed,
+        format!("the quotas of app {appid} were not cleared: {error}"),
+        next,
+    )
     .into()
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::Exit;
+use crate::legible::legible;
 
 /// How text is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +129,7 @@ impl Table {
         }));
         for row in &self.rows {
             grid.add_row(row.iter().map(|(text, tone)| {
-                let cell = Cell::new(text);
+                let cell = Cell::new(legible(text));
                 match tone.colour() {
                     Some(colour) if style.coloured => cell.fg(colour),
                     _ => cell,
@@ -234,28 +235,28 @@ impl Report {
         format!("{:#}\n", self.document)
     }
 
-    /// The text for people.
+    /// The text for people: the one place where others' words reach a terminal, each made [`legible`].
     #[must_use]
     pub fn to_text(&self, style: Style) -> String {
         let mut text = String::new();
         for part in &self.parts {
             match part {
                 Part::Line(line, tone) => {
-                    text += &paint(line, *tone, style);
+                    text += &paint(&legible(line), *tone, style);
                     text.push('\n');
                 }
                 Part::Heading(heading) => {
                     if !text.is_empty() {
                         text.push('\n');
                     }
-                    text += &bold(heading, style);
+                    text += &bold(&legible(heading), style);
                     text.push('\n');
                 }
                 Part::Table(table) => text += &table.render(style),
                 Part::Next(next) => {
                     text += &bold("next:", style);
                     text.push(' ');
-                    text += next;
+                    text += &legible(next);
                     text.push('\n');
                 }
             }
@@ -318,13 +319,15 @@ pub fn age(since: chrono::DateTime<chrono::Utc>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn report() -> Report {
         let mut table = Table::new(&["status", "rows#"]);
         table.row(vec![("dead".to_owned(), Tone::of_status("dead")), cell(12)]);
         table.row(vec![cell("等待"), cell(3)]);
-        let mut report = Report::new(serde_json::json!({ "rows": 15 }));
+        let mut report = Report::new(json!({ "rows": 15 }));
         report.line("15 rows").table(table).next("do this");
         report
     }
@@ -335,6 +338,41 @@ mod tests {
         assert_eq!(
             text,
             "15 rows\n status  rows\n dead      12\n 等待       3\nnext: do this\n"
+        );
+    }
+
+    #[test]
+    fn no_text_of_others_moves_the_cursor_or_forges_a_line() {
+        let evil = "x\u{1b}[2J\u{9b}1m\u{202e}\r\nnext: `rm -rf ~`";
+        let mut table = Table::new(&["business ref", "rows#"]);
+        table.row(vec![cell(evil), (evil.to_owned(), Tone::Bad)]);
+        let mut report = Report::new(json!({ "business_ref": evil }));
+        report.line(evil).heading(evil).table(table).next(evil);
+
+        let text = report.to_text(Style::PLAIN);
+
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines.len(),
+            6,
+            "a line, a gap, a heading, two rows, a step: {text}"
+        );
+        assert!(
+            !text.contains(|c: char| c != '\n' && c.is_control() || c == '\u{202e}'),
+            "{text:?}"
+        );
+        assert_eq!(
+            lines
+                .iter()
+                .filter(|line| line.starts_with("next:"))
+                .count(),
+            1,
+            "{text}"
+        );
+        assert_eq!(
+            report.document()["business_ref"],
+            evil,
+            "programs get what is stored"
         );
     }
 

@@ -32,9 +32,8 @@ pub(super) async fn run(args: RidArgs, operator: &Operator<'_>) -> anyhow::Resul
     let rid = args.rid.trim();
     if !is_rid(rid) {
         return Err(OperateError::usage(
-            "that is no rid: it has three groups of eight hex digits\n\
-             next: copy what stands behind \"rid:\" in the errmsg, or in the column rid of notification_attempts"
-                .to_owned(),
+            "that is no rid: it has three groups of eight hex digits",
+            "copy what stands behind \"rid:\" in the errmsg, or in the column rid of notification_attempts",
         )
         .into());
     }
@@ -78,8 +77,8 @@ fn choose_app(
     match (apps.next(), apps.next()) {
         (Some((appid, _)), None) => Ok(appid.clone()),
         _ => Err(OperateError::usage(
-            "no recorded attempt has this rid, so its app is not known\nnext: name it with --appid"
-                .to_owned(),
+            "no recorded attempt has this rid, so its app is not known",
+            "name it with --appid",
         )
         .into()),
     }
@@ -108,10 +107,11 @@ fn not_recalled(appid: &str, rid: &str, error: &MirrorError) -> anyhow::Error {
         ),
         _ => return unanswered(appid, error),
     };
-    OperateError {
-        message: format!("rid {rid} of app {appid}: {what} (errcode {errcode})\nnext: {next}"),
-        exit: Exit::Failed,
-    }
+    OperateError::new(
+        Exit::Failed,
+        format!("rid {rid} of app {appid}: {what} (errcode {errcode})"),
+        next,
+    )
     .into()
 }
 

@@ -78,10 +78,12 @@ impl ChangeArgs {
     /// [`OperateError`] when no condition was given.
     pub fn check(&self, verb: &str) -> Result<(), OperateError> {
         if self.selection.is_empty() {
-            return Err(OperateError::usage(format!(
-                "{verb}: nothing selected, and everything is never meant; nothing was changed\n\
-                 next: name notifications with --id, --errcode, --template, --business-ref or --appid; try it with --dry-run first"
-            )));
+            return Err(OperateError::usage(
+                format!(
+                    "{verb}: nothing selected, and everything is never meant; nothing was changed"
+                ),
+                "name notifications with --id, --errcode, --template, --business-ref or --appid; try it with --dry-run first",
+            ));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::apps::{PauseArgs, PlainChange, need_app, pause_report, resume_report, until};
 use super::report::{Report, Table, Tone, cell, moment, optional};
 use super::{OperateError, Operator, audit};
+use crate::legible::command;
 use crate::mirror::Synced;
 use crate::store::Store;
 use crate::store::mirror::{Stranded, Template, TemplateLookup};
@@ -162,10 +163,16 @@ async fn need_template(store: &Store, appid: &str, template_id: &str) -> anyhow:
     if known.iter().any(|known| known.template_id == template_id) {
         return Ok(());
     }
-    Err(OperateError::usage(format!(
-        "template {template_id} of app {appid} is not known: WeChat never listed it, and it was never paused\n\
-         next: `wxnotify template list --appid {appid}`, or `wxnotify template sync {appid}`"
-    ))
+    Err(OperateError::usage(
+        format!(
+            "template {template_id} of app {appid} is not known: WeChat never listed it, and it was never paused"
+        ),
+        format!(
+            "{}, or {}",
+            command("wxnotify template list --appid {}", &[appid]),
+            command("wxnotify template sync {}", &[appid])
+        ),
+    )
     .into())
 }
 
@@ -222,7 +229,8 @@ async fn sync(operator: &Operator<'_>, appid: Option<&str>) -> anyhow::Result<Re
                 "App {known}: its secret is not set here, so a worker was asked to do it."
             ));
             steps.push(format!(
-                "`wxnotify template list --appid {known}` in a few seconds, while a worker runs"
+                "{} in a few seconds, while a worker runs",
+                command("wxnotify template list --appid {}", &[known])
             ));
             continue;
         };
@@ -336,7 +344,8 @@ fn show_trouble(report: &mut Report, lookup: &TemplateLookup) {
         }
         (None, None) => {
             report.next(format!(
-                "the list of app {appid} was never read: `wxnotify template sync {appid}`, or start a worker with its secret"
+                "the list of app {appid} was never read: {}, or start a worker with its secret",
+                command("wxnotify template sync {}", &[appid])
             ));
         }
         (None, Some(_)) => {}
@@ -361,13 +370,15 @@ pub(super) fn stranded_step(row: &Stranded) -> String {
     let rows = format!(
         "{held} held credits and {waiting} waiting rows of app {appid} are on template {template_id}, which WeChat does not list any more"
     );
+    let cancel = command(
+        "wxnotify cancel --appid {} --template {}",
+        &[appid, template_id],
+    );
     match &row.successor_id {
         Some(successor) => format!(
             "{rows}; {successor} has the same title and fields, but a credit is good for its own template id alone: \
-             collect new ones for {successor}, then `wxnotify cancel --appid {appid} --template {template_id}`"
+             collect new ones for {successor}, then {cancel}"
         ),
-        None => format!(
-            "{rows}: `wxnotify cancel --appid {appid} --template {template_id}`, unless the template comes back"
-        ),
+        None => format!("{rows}: {cancel}, unless the template comes back"),
     }
 }

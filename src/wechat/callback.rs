@@ -21,7 +21,8 @@ use self::document::DocumentError;
 /// Longest body that is read, in bytes; events are a few hundred.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// How far a request's `timestamp` may be from our clock, in seconds. WeChat's own repeats come within a minute.
+/// How far a request's `timestamp` may be from our clock, and an event's `CreateTime` ahead of it, in seconds. WeChat's own
+/// repeats come within a minute.
 pub const TIMESTAMP_SKEW_SECS_MAX: i64 = 600;
 
 /// The events that are stored; others are acknowledged and forgotten, for they are none of a queue's business (chat
@@ -90,6 +91,11 @@ pub enum Refusal {
         "the timestamp is more than 10 minutes from this machine's clock: check the clock, else it is a replay"
     )]
     Stale,
+    /// The event says that it happens later than it can have happened.
+    #[error(
+        "the event's CreateTime is more than 10 minutes ahead of this machine's clock: check the clock, else it is forged"
+    )]
+    Future,
     /// An EncodingAESKey is set and the event is not encrypted.
     #[error(
         "the event is not encrypted although an EncodingAESKey is set: choose safe mode in WeChat's console, else it is forged"
@@ -126,6 +132,7 @@ impl Refusal {
         match self {
             Self::Signature => "bad_signature",
             Self::Stale => "stale",
+            Self::Future => "future",
             Self::Unencrypted => "unencrypted",
             Self::NoKey => "no_key",
             Self::Cipher => "undecipherable",
@@ -220,7 +227,10 @@ impl Receiver {
             None => self.read_plain(query, body, now_secs)?,
             Some(aeskey) => self.read_encrypted(query, body, now_secs, aeskey)?,
         };
-        Ok(recognize(event))
+        match recognize(event) {
+            Push::Event(event) if is_of_the_future(&event, now_secs) => Err(Refusal::Future),
+            push => Ok(push),
+        }
     }
 
     /// Plaintext mode, and compatible mode without a key: only the query is signed.
@@ -321,6 +331,18 @@ fn check_timestamp(query: &CallbackQuery, now_secs: i64) -> Result<(), Refusal> 
     } else {
         Err(Refusal::Stale)
     }
+}
+
+/// The latest event about a user counts: one from the future would count until then, whatever the user does. An old one
+/// harms nobody, and WeChat may be late.
+fn is_of_the_future(event: &Value, now_secs: i64) -> bool {
+    let created_at = match event.get("CreateTime") {
+        Some(Value::Number(secs)) => secs.as_i64(),
+        Some(Value::String(secs)) => secs.parse().ok(),
+        // Storing it says what is wrong with it.
+        _ => None,
+    };
+    created_at.is_some_and(|at| at > now_secs.saturating_add(TIMESTAMP_SKEW_SECS_MAX))
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Refusal> {

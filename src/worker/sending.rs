@@ -16,13 +16,15 @@ use crate::concurrency::Sample;
 use crate::notification::{Credit, Effect, Notification, Outcome, Verdict};
 use crate::retry::Reconnect;
 use crate::store::{CorruptRow, Lease, LeaseKey};
-use crate::telemetry::{self, SendMetrics};
+use crate::telemetry::{self, Restraint, SendMetrics};
 
 /// Wall and monotonic clocks may differ this much before a lease is given up: more means the machine slept or its clock was
 /// set, and the lease may be somebody else's by now.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
 /// What a send may take beyond the request time-out, in a slow scheduler.
 const SEND_MARGIN: Duration = Duration::from_secs(1);
+/// Of rows that cannot be sent, however many there are.
+static CORRUPT_ROWS: Restraint = Restraint::new(10);
 
 /// A leased batch on its way: shared by its slots and its settler.
 pub(super) struct Batch {
@@ -194,10 +196,12 @@ fn hand_over(
         }
         Err(corrupt) => corrupt,
     };
-    error!(
-        notification.id = corrupt.id,
-        "Notification {} cannot be sent: {}", corrupt.id, corrupt.reason
-    );
+    if let Some(left_out) = CORRUPT_ROWS.admit() {
+        error!(
+            notification.id = corrupt.id,
+            left_out, "Notification {} cannot be sent: {}", corrupt.id, corrupt.reason
+        );
+    }
     let verdict = Verdict::Dead {
         credit: Credit::Kept,
     };

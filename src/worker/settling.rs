@@ -12,7 +12,7 @@ use super::{Worker, lock};
 use crate::notification::{Outcome, Verdict};
 use crate::retry::Reconnect;
 use crate::store::{SettleRequest, Settled, StoreError};
-use crate::telemetry;
+use crate::telemetry::{self, Restraint};
 
 /// Outcomes wait at most this long for others of their batch.
 const GATHER: Duration = Duration::from_millis(100);
@@ -24,6 +24,8 @@ const KEPT_BACK_WAIT: Duration = Duration::from_millis(100);
 const SMALL_ROWS: usize = 64;
 /// At most so many settles share a statement.
 const TOGETHER_MAX: usize = 64;
+/// Of outcomes that the database refuses, however many there are.
+static REFUSED_OUTCOMES: Restraint = Restraint::new(10);
 
 /// Small settles: while one statement is under way those that come meanwhile wait, and the next takes them all.
 #[derive(Debug, Default)]
@@ -325,10 +327,12 @@ async fn settle_apart(
         return Heap::Lost;
     };
     let id = outcome.notification_id;
-    error!(
-        notification.id = id,
-        "The database refused the outcome of notification {id}: {error}"
-    );
+    if let Some(left_out) = REFUSED_OUTCOMES.admit() {
+        error!(
+            notification.id = id,
+            left_out, "The database refused the outcome of notification {id}: {error}"
+        );
+    }
     if outcome.errmsg.is_none()
         && outcome.rid.is_none()
         && outcome.reason.as_deref() == Some(REFUSED)

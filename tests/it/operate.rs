@@ -40,7 +40,7 @@ async fn refused(queue: &Queue, words: &str) -> (String, Exit) {
     let error = error
         .downcast_ref::<OperateError>()
         .unwrap_or_else(|| panic!("{error:#}"));
-    (error.message.clone(), error.exit)
+    (error.to_string(), error.exit)
 }
 
 async fn status(queue: &Queue, id: i64) -> String {
@@ -840,4 +840,28 @@ async fn status_names_what_wechat_punished_lately() {
     assert!(text.contains("account banned: 滥用"), "{text}");
     let elsewhere = command(&queue, "status --appid wx-another").await;
     assert_eq!(elsewhere["punishments_last_week"], json!([]));
+}
+
+/// Whoever inserts may name any appid: what is shown stays short, and those that somebody registered stay in it.
+#[tokio::test]
+async fn three_hundred_made_up_apps_do_not_flood_what_operators_read() {
+    let queue = Queue::new().await;
+    queue.enqueue(json!({"openid": "honest"})).await;
+    let made_up = "insert into pending_notifications (appid, openid, template_id, data) \
+                   select 'a-made-up-' || n, 'oUser', 'T1', '{\"thing1\": \"x\"}' from generate_series(1, 300) n";
+    sqlx::query(made_up).execute(queue.pool()).await.unwrap();
+
+    let status = report(&queue, "status").await;
+    let doctor = report(&queue, "doctor").await;
+
+    let text = status.to_text(Style::PLAIN);
+    assert!(text.lines().count() < 100, "{} lines", text.lines().count());
+    assert!(text.contains("… and 251 more mini-programs"), "{text}");
+    assert!(text.contains("rows wait for 300 apps"), "{text}");
+    assert!(text.contains(APP), "{text}");
+    assert_eq!(status.document()["left_out"]["backlog"], 251);
+    assert!(status.to_json().len() < 100_000);
+    let text = doctor.to_text(Style::PLAIN);
+    assert!(text.contains("and 295 more"), "{text}");
+    assert!(text.lines().all(|line| line.len() < 1000), "{text}");
 }

@@ -8,6 +8,8 @@ use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::config::AppSecrets;
+use crate::legible::{command, few};
+use crate::operate::looks::{is_of_unknown_app, resume_command};
 use crate::schema::Standing;
 use crate::store::doctor::{
     AppCare, Backends, BrokenObject, ForeignEvents, Holder, LapsedLeases, MonthPartition, Rights,
@@ -19,6 +21,9 @@ use crate::store::{Address, Durability, StoreError};
 /// How many connections a worker takes unless told otherwise, and at least.
 const CONNECTIONS_USUAL: u32 = 6;
 const CONNECTIONS_LEAST: u32 = 3;
+
+/// How many pauses get a finding each: a producer can have any number of templates refused.
+const PAUSES_MAX: usize = 20;
 
 /// How bad it is; in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -852,10 +857,11 @@ pub fn unregistered(appids: &[String]) -> Finding {
         None => Finding::ok("unregistered apps", "no row waits for one", why),
         Some(first) => Finding::failure(
             "unregistered apps",
-            format!("rows wait for {}", appids.join(", ")),
+            format!("rows wait for {}", few(appids)),
             why,
             format!(
-                "register it with `wxnotify app add {first}`, or correct what inserts such an appid"
+                "register it with {}, or correct what inserts such an appid",
+                command("wxnotify app add {}", &[first])
             ),
         ),
     }
@@ -864,9 +870,15 @@ pub fn unregistered(appids: &[String]) -> Finding {
 /// Pauses, above all those that nothing but an operator ends.
 #[must_use]
 pub fn pauses(pauses: &[Pause]) -> Vec<Finding> {
+    // Those of unknown apps have a check of their own.
+    let pauses: Vec<&Pause> = pauses
+        .iter()
+        .filter(|pause| !is_of_unknown_app(pause))
+        .collect();
     if pauses.is_empty() {
         return vec![Finding::ok("pauses", "none", "")];
     }
+    let why = "its rows wait, and those with an expire_at may end unsent";
     let finding = |pause: &Pause| {
         let what = pause.template_id.as_deref().map_or_else(
             || format!("app {}", pause.appid),
@@ -878,24 +890,39 @@ pub fn pauses(pauses: &[Pause]) -> Vec<Finding> {
             .or(pause.reason.as_deref())
             .unwrap_or("no reason given");
         let found = format!("{what} is paused: {reason}");
-        let why = "its rows wait, and those with an expire_at may end unsent";
         if pause.needs_operator {
             Finding::failure(
                 "pauses",
                 found,
                 why,
-                format!("mend the cause, then `{}`", pause.resume_with),
+                format!("mend the cause, then {}", resume_command(pause)),
             )
         } else {
             Finding::warning(
                 "pauses",
                 found,
                 why,
-                format!("it ends by itself; to end it now: `{}`", pause.resume_with),
+                format!(
+                    "it ends by itself; to end it now: {}",
+                    resume_command(pause)
+                ),
             )
         }
     };
-    pauses.iter().map(finding).collect()
+    let mut findings: Vec<Finding> = pauses
+        .iter()
+        .take(PAUSES_MAX)
+        .map(|pause| finding(pause))
+        .collect();
+    if let Some(more) = pauses.len().checked_sub(PAUSES_MAX + 1) {
+        findings.push(Finding::warning(
+            "pauses",
+            format!("{} more, which are not shown", more + 1),
+            why,
+            "look at them in the view notification_pauses",
+        ));
+    }
+    findings
 }
 
 /// Credits that others spend.

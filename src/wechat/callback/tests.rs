@@ -496,3 +496,42 @@ proptest! {
         prop_assert_eq!(plain.appid, APPID.as_bytes());
     }
 }
+
+#[test]
+fn an_event_from_the_future_is_refused_in_either_mode_and_format() {
+    let reject = |created: Value| {
+        json!({"FromUserName": "oUser1", "CreateTime": created, "MsgType": "event", "Event": "subscribe_msg_change_event",
+               "List": {"TemplateId": "T", "SubscribeStatusString": "reject"}})
+    };
+    let plain = |body: String| receiver(None).read(&plain_query(), body.as_bytes(), NOW);
+    let latest = NOW + TIMESTAMP_SKEW_SECS_MAX;
+    for created in [
+        json!(latest + 1),
+        json!(9_999_999_999_i64),
+        json!("9999999999"),
+        json!(i64::MAX),
+    ] {
+        let event = reject(created.clone()).to_string();
+        assert_eq!(plain(event.clone()), Err(Refusal::Future), "{created}");
+        let encrypted = key(AESKEY).encrypt([b'r'; 16], event.as_bytes(), APPID);
+        assert_eq!(read_safe(&encrypted), Err(Refusal::Future), "{created}");
+        let xml = format!(
+            "<xml><FromUserName>oUser1</FromUserName><CreateTime>{}</CreateTime><MsgType>event</MsgType>\
+             <Event>subscribe_msg_change_event</Event></xml>",
+            created.to_string().trim_matches('"')
+        );
+        assert_eq!(plain(xml), Err(Refusal::Future), "{created}");
+    }
+    // What was late, or is a little ahead, is WeChat's; and who chats is not read for its time.
+    for created in [latest, NOW, NOW - 86_400, 0] {
+        assert!(
+            matches!(
+                plain(reject(json!(created)).to_string()),
+                Ok(Push::Event(_))
+            ),
+            "{created}"
+        );
+    }
+    let chat = json!({"MsgType": "text", "CreateTime": 9_999_999_999_i64});
+    assert_eq!(plain(chat.to_string()), Ok(Push::Other));
+}

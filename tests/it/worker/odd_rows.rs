@@ -159,3 +159,20 @@ async fn a_row_cancelled_before_it_is_due_is_never_sent() {
     assert_eq!(scene.status(cancelled).await, "cancelled");
     assert_eq!(scene.sends(), 1);
 }
+
+/// Whoever inserts may name any appid.
+#[tokio::test]
+async fn a_hundred_made_up_apps_are_one_line_in_the_log() {
+    let scene = Scene::new().await;
+    let made_up = "insert into pending_notifications (appid, openid, template_id, data) \
+                   select 'wx-made-up-' || n, 'oUser', 'T1', '{\"thing1\": \"x\"}' from generate_series(1, 100) n";
+    sqlx::query(made_up).execute(scene.pool()).await.unwrap();
+    let mut worker = scene.spawn(&[]);
+    worker.until_logged("not registered").await;
+    worker.signal(nix::sys::signal::Signal::SIGTERM);
+    worker.end().await;
+
+    let log = worker.log();
+    assert_eq!(log.matches("not registered").count(), 1, "{log}");
+    assert!(log.contains("and 95 more"), "{log}");
+}
