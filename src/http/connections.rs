@@ -1,9 +1,12 @@
 //! The listener's connections: who has a place, for how long, and who gives it up to a newcomer.
 //!
 //! A newcomer is always accepted. When all places are taken, the connection that has kept us waiting longest is ended: one
-//! that dawdles over its head or body, does not read its answers, or lies idle. One whose request has arrived whole and is
+//! that dawdles over its head or body, does not read its answer, or says nothing. One whose request has arrived whole and is
 //! being answered is never ended for another's sake. So a probe or a push, which is whole at once, needs no place reserved,
 //! whatever strangers hold. Waiting itself has deadlines, and so has a connection as a whole.
+//!
+//! A connection serves one request: who could send the next before reading the last would never be seen to keep us waiting.
+//! Probes, scrapers and pushes come seconds apart, or through a proxy close by.
 //!
 //! Start at [`accept`].
 
@@ -27,15 +30,14 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-use super::ANSWER_WITHIN;
 use crate::worker;
 
-/// How long the head of a request may take, and a connection lie idle between two.
+/// How long the head of a request may take.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// How long a client may leave what we write unread.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
-/// A connection takes no further request after this long, and ends when the one at hand is answered.
-const CONNECTION_WITHIN: Duration = Duration::from_secs(60);
+/// How long a connection may last, however slowly its client reads: more than head, body and answer may take.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(30);
 /// What a stop leaves requests at hand: storing an event takes less than a second.
 const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// Each costs memory and a file descriptor.
@@ -174,14 +176,17 @@ async fn converse(stream: TcpStream, router: Router, turn: Turn, shutdown: Cance
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(BUFFER_BYTES_MAX)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut served = std::pin::pin!(served);
     // An error here is the client's leaving, or its taking too long.
-    tokio::select! {
-        _ = served.as_mut() => return,
-        () = shutdown.cancelled() => {}
-        () = sleep(CONNECTION_WITHIN) => {}
-    }
-    served.as_mut().graceful_shutdown();
-    let _ = timeout(ANSWER_WITHIN, served).await;
+    let all = async {
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = shutdown.cancelled() => {}
+        }
+        served.as_mut().graceful_shutdown();
+        let _ = served.await;
+    };
+    let _ = timeout(CONNECTION_WITHIN, all).await;
 }
