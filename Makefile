@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help demo test check bench chaos soak postgres-server cargo-deny
+.PHONY: help demo test check bench chaos soak fuzz postgres-server cargo-deny
 
 help:
 	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat (ARGS=--keep: it stays up)"
 	@echo "make test   run every test, each on a database of its own"
 	@echo "make chaos  break everything under load and compare every row (SCENARIOS='kill_9 disk_full' SENDS=40000 SEED=7)"
 	@echo "make soak   steady load with faults; memory, connections and table sizes as CSV and SVG (SECS=3600 RATE=150)"
+	@echo "make fuzz   the fuzz targets with the nightly compiler (TARGETS='xml data' FUZZ_SECS=3600)"
 	@echo "make check  formatting, lints, documentation, licences and sources of dependencies"
 	@echo "make bench  measure it against its ceilings and its peers (ROUNDS=3 SCENARIOS=drain,wake; see bench/README.md)"
 
@@ -56,6 +57,18 @@ bench: postgres-server
 	cd bench && "$${CARGO_TARGET_DIR:-target}/release/wxnotify-bench" run --rounds $(ROUNDS) \
 	    $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(BENCH_FLAGS) \
 	    $$(command -v npm >/dev/null || echo --without graphile-node,pg-boss)
+
+TARGETS ?= callback xml json data
+FUZZ_SECS ?= 600
+
+# One after the other; what is found stands in fuzz/artifacts. `cargo test` replays fuzz/seeds with any compiler.
+fuzz:
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	@for target in $(TARGETS); do \
+	    mkdir -p "fuzz/corpus/$$target" || exit 1; \
+	    $(CARGO) +nightly fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
+	        -max_total_time=$(FUZZ_SECS) -rss_limit_mb=512 -max_len=8192 || exit 1; \
+	done
 
 # Advisories are left out of `check`, which must pass without the network: `cargo deny check advisories`.
 cargo-deny:

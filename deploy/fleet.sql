@@ -64,8 +64,12 @@ end $$;
 comment on function fleet_refresh is 'Tries every cell and makes the views of the fleet from those that answer.';
 
 -- Takes a cell in, or again with other words after it moved or was upgraded. p_user: a role of the cell that may read its views.
+-- p_sslmode: the password and every row cross a network, so by default the cell's certificate must be good for its host; the
+-- authority's certificate is ~/.postgresql/root.crt of the user that runs this server, or say
+-- alter server cell_north options (add sslrootcert '/path/ca.pem').
 create function fleet_add_cell(
-    p_cell text, p_host text, p_port int, p_database text, p_user text, p_password text, p_schema text default 'public')
+    p_cell text, p_host text, p_port int, p_database text, p_user text, p_password text, p_schema text default 'public',
+    p_sslmode text default 'verify-full')
 returns setof fleet_cells
 language plpgsql volatile set search_path from current as $$
 declare
@@ -77,8 +81,9 @@ begin
         insert into fleet_cells (cell) values (p_cell);
     end if;
     -- Three seconds until a dead host is given up; async_capable: the cells work at the same time.
-    execute format('create server %I foreign data wrapper postgres_fdw options (host %L, port %L, dbname %L, connect_timeout ''3'', fetch_size ''1000'', '
-        'updatable ''false'', truncatable ''false'', async_capable ''true'')', v_name, p_host, p_port, p_database);
+    execute format('create server %I foreign data wrapper postgres_fdw options (host %L, port %L, dbname %L, sslmode %L, connect_timeout ''3'', fetch_size ''1000'', '
+        'updatable ''false'', truncatable ''false'', async_capable ''true'')', v_name, p_host, p_port, p_database,
+        p_sslmode);
     execute format('create user mapping for public server %I options (user %L, password %L)', v_name, p_user, p_password);
     execute format('create schema %I', v_name);
     execute format('import foreign schema %I limit to (%s) from server %I into %I', p_schema,

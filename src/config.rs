@@ -348,6 +348,7 @@ pub enum LogFormat {
 pub struct Settings {
     values: BTreeMap<&'static str, Value>,
     apps: BTreeMap<String, AppSecrets>,
+    advice: Vec<String>,
 }
 
 /// A checked value.
@@ -397,6 +398,7 @@ impl LogSettings {
         Ok(Settings {
             values,
             apps: BTreeMap::new(),
+            advice: Vec::new(),
         }
         .log())
     }
@@ -417,8 +419,19 @@ impl Settings {
         }
         loader.check_together(&values);
         let apps = loader.check_apps();
+        let advice = std::mem::take(&mut loader.advice);
         loader.finish()?;
-        Ok(Self { values, apps })
+        Ok(Self {
+            values,
+            apps,
+            advice,
+        })
+    }
+
+    /// What works and should be otherwise, in words for the log.
+    #[must_use]
+    pub fn advice(&self) -> &[String] {
+        &self.advice
     }
 
     /// Where the database is: `DATABASE_URL`, with the worker's name as `application_name` unless it has one.
@@ -790,6 +803,7 @@ struct Loader {
     /// The environment, for what libpq reads there.
     libpq: BTreeMap<String, String>,
     bad: Vec<BadSetting>,
+    advice: Vec<String>,
 }
 
 impl Loader {
@@ -799,6 +813,7 @@ impl Loader {
             secrets: BTreeMap::new(),
             libpq: sources.environment.clone(),
             bad: Vec::new(),
+            advice: Vec::new(),
         };
         if let Some(path) = &sources.file {
             loader.gather_file(path);
@@ -869,7 +884,13 @@ impl Loader {
         };
         for (key, value) in table {
             match (key.as_str(), value) {
-                ("apps", toml::Value::Table(apps)) => self.gather_file_apps(&source, apps),
+                ("apps", toml::Value::Table(apps)) => {
+                    let mut keys = apps.values().filter_map(toml::Value::as_table).flatten();
+                    if keys.any(|(key, _)| !key.ends_with("_file")) {
+                        self.look_at_mode(path, "--config");
+                    }
+                    self.gather_file_apps(&source, apps);
+                }
                 (key, value) => self.gather_file_value(&source, key, value),
             }
         }
@@ -1235,13 +1256,26 @@ impl Loader {
         }
     }
 
+    /// Not a refusal: a mounted volume may know no other mode.
+    fn look_at_mode(&mut self, path: &Path, name: &str) {
+        if let Some(mode) = mode_for_others(path) {
+            self.advice.push(format!(
+                "{name}: the secret's file {} has mode {mode:04o}, others than its owner may use it: chmod 600 (in Kubernetes defaultMode: 0400)",
+                path.display()
+            ));
+        }
+    }
+
     fn read_secret(&mut self, given: &GivenSecret) -> Option<SecretString> {
         if !given.is_path {
             return Some(given.text.clone());
         }
         let path = given.text.expose_secret();
         match fs::read_to_string(path) {
-            Ok(secret) => Some(secret.trim_end().into()),
+            Ok(secret) => {
+                self.look_at_mode(Path::new(path), &given.name);
+                Some(secret.trim_end().into())
+            }
             Err(error) => {
                 let next = "give the path of a file that holds the secret alone and that this user may read";
                 let rule = format!("cannot be read: {error}");
@@ -1255,6 +1289,19 @@ impl Loader {
             }
         }
     }
+}
+
+/// The permissions of a file, if others than its owner have any.
+#[cfg(unix)]
+fn mode_for_others(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+#[cfg(not(unix))]
+fn mode_for_others(_: &Path) -> Option<u32> {
+    None
 }
 
 /// A TOML value as the text a variable would hold; a list is joined by commas.

@@ -16,7 +16,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
@@ -25,6 +25,8 @@ use std::{env, fs, io, thread};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, chown, geteuid};
+use rand::RngExt;
+use rand::distr::Alphanumeric;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -34,6 +36,8 @@ use crate::signals::StopSignals;
 const MAJOR_VERSION_MIN: u32 = 14;
 /// How long a server may take until it accepts connections; recovery after a crash is part of it.
 const START_WITHIN: Duration = Duration::from_secs(90);
+/// Holds the password of a cluster beside its data.
+const PASSWORD_FILE: &str = "wxnotify_password";
 /// A Unix socket's path is at most 103 bytes on macOS, and ours ends in `/.s.PGSQL.12345`.
 const FOLDER_PATH_BYTES_MAX: usize = 60;
 
@@ -78,6 +82,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// Environment variables of the server.
     pub environment: Vec<(String, String)>,
+    /// Let everybody on this machine in without a password, as superuser: for tests of our own that make addresses themselves.
+    pub trust: bool,
 }
 
 /// Why there is no throwaway Postgres.
@@ -153,6 +159,8 @@ pub struct ThrowawayPostgres {
     folder: PathBuf,
     data: PathBuf,
     port: u16,
+    /// Empty where everybody is let in.
+    password: String,
     url: String,
 }
 
@@ -198,8 +206,10 @@ impl ThrowawayPostgres {
             None => folder.join("data"),
         };
         if !data.join("PG_VERSION").exists() {
-            initialise(binaries, user, &data)?;
+            initialise(binaries, user, folder, &data, options.trust)?;
         }
+        // A cluster that was kept has the password it was made with, or none.
+        let password = fs::read_to_string(data.join(PASSWORD_FILE)).unwrap_or_default();
         let mut server = vec![binaries.join("postgres").into_os_string(), "-D".into()];
         server.push(data.clone().into_os_string());
         for (name, value) in server_settings(folder, options) {
@@ -212,6 +222,7 @@ impl ThrowawayPostgres {
             folder: folder.to_owned(),
             data,
             port: 0,
+            password,
             url: String::new(),
         };
         postgres.serve()?;
@@ -279,10 +290,20 @@ impl ThrowawayPostgres {
     /// The URL of the database `dbname`, which may or may not exist.
     #[must_use]
     pub fn url_for(&self, dbname: &str) -> String {
+        let password = match self.password() {
+            "" => String::new(),
+            password => format!(":{password}"),
+        };
         format!(
-            "postgres://postgres@127.0.0.1:{}/{dbname}?sslmode=disable",
+            "postgres://postgres{password}@127.0.0.1:{}/{dbname}?sslmode=disable",
             self.port
         )
+    }
+
+    /// The superuser's password, of letters and digits; empty where everybody is let in.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
     }
 
     /// The loopback port. It stays the same over a restart.
@@ -505,7 +526,7 @@ fn make_folder(user: Option<&User>) -> Result<PathBuf, PostgresError> {
     fs::create_dir(&socket).map_err(io_error(format!("folder {}", socket.display())))?;
     give(&socket, user)?;
     give(&folder, user)?;
-    // Whoever may connect through loopback may also use the socket.
+    // Who has the password may connect through loopback and through the socket.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))
         .and_then(|()| fs::set_permissions(&socket, fs::Permissions::from_mode(0o711)))
         .map_err(io_error(format!("permissions of {}", folder.display())))?;
@@ -521,9 +542,26 @@ fn give(path: &Path, user: Option<&User>) -> Result<(), PostgresError> {
     }
 }
 
-fn initialise(binaries: &Path, user: Option<&User>, data: &Path) -> Result<(), PostgresError> {
+/// Makes a cluster. Its superuser is let in by a password of chance, in clear: neither a socket nor loopback is overheard by
+/// those it keeps out, and a derived one would cost each connection of a test milliseconds.
+fn initialise(
+    binaries: &Path,
+    user: Option<&User>,
+    folder: &Path,
+    data: &Path,
+    trust: bool,
+) -> Result<(), PostgresError> {
     fs::create_dir_all(data).map_err(io_error(format!("folder {}", data.display())))?;
     give(data, user)?;
+    let password = rand::rng()
+        .sample_iter(Alphanumeric)
+        .take(32)
+        .map(char::from)
+        .collect::<String>();
+    let given = folder.join(PASSWORD_FILE);
+    if !trust {
+        write_secret(&given, &password, user)?;
+    }
     let mut output = String::new();
     // C.UTF-8 orders by code point and knows upper case beyond ASCII; not every system has it.
     for locale in ["C.UTF-8", "C"] {
@@ -531,7 +569,11 @@ fn initialise(binaries: &Path, user: Option<&User>, data: &Path) -> Result<(), P
         command.arg("-D").arg(data).args([
             "-U",
             "postgres",
-            "--auth=trust",
+            if trust {
+                "--auth=trust"
+            } else {
+                "--auth=password"
+            },
             "--encoding=UTF8",
             "--no-sync",
         ]);
@@ -540,12 +582,19 @@ fn initialise(binaries: &Path, user: Option<&User>, data: &Path) -> Result<(), P
             &format!("--locale={locale}"),
             "--lc-messages=C",
         ]);
+        if !trust {
+            command.arg("--pwfile").arg(&given);
+        }
         command.stdin(Stdio::null()).process_group(0);
         let finished = prepare(&mut command, user)
             .output()
             .map_err(io_error("starting initdb"))?;
         if finished.status.success() {
-            return Ok(());
+            return if trust {
+                Ok(())
+            } else {
+                write_secret(&data.join(PASSWORD_FILE), &password, user)
+            };
         }
         output = String::from_utf8_lossy(&finished.stderr).trim().to_owned();
     }
@@ -553,6 +602,19 @@ fn initialise(binaries: &Path, user: Option<&User>, data: &Path) -> Result<(), P
         folder: data.to_owned(),
         output,
     })
+}
+
+/// Writes a file that the server's user alone may read.
+fn write_secret(path: &Path, secret: &str, user: Option<&User>) -> Result<(), PostgresError> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(secret.as_bytes()))
+        .map_err(io_error(format!("file {}", path.display())))?;
+    give(path, user)
 }
 
 fn server_settings(folder: &Path, options: &Options) -> Vec<(String, String)> {
@@ -766,7 +828,7 @@ fn parse_server_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Runs a command with `DATABASE_URL` (and `PGHOST`, `PGPORT`, `PGUSER`, `PGDATABASE`) set to a throwaway
+/// Runs a command with `DATABASE_URL` (and `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`) set to a throwaway
 /// cluster. The exit code is the command's; 128 + n if signal n ended it.
 ///
 /// # Errors
@@ -777,7 +839,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         durable: args.durable,
         extra_settings: args.settings,
         data_dir: args.data_dir,
-        environment: Vec::new(),
+        ..Options::default()
     };
     let mut signals = StopSignals::listen()?;
     let postgres = tokio::select! {
@@ -799,6 +861,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .env("PGHOST", "127.0.0.1")
         .env("PGPORT", postgres.port().to_string())
         .env("PGUSER", "postgres")
+        .env("PGPASSWORD", postgres.password())
         .env("PGDATABASE", "postgres")
         .env("PGSSLMODE", "disable")
         .env("PATH", path_ending_in(postgres.binaries()))

@@ -356,6 +356,9 @@ async fn run_beside_listener(
         apps = worker.options.appids.len(),
         "Worker {} started", worker.id
     );
+    for advice in settings.advice() {
+        warn!("{advice}");
+    }
     warn_of_weak_commits(&worker.store).await;
     let upkeep = tokio::spawn(maintenance::run(worker.clone(), blocked_lanes));
     let tokens = worker.tokens.clone();

@@ -95,12 +95,7 @@ impl Callbacks {
     fn refuse(&self, appid: &str, refusal: Refusal) -> Response {
         telemetry::record_callback(appid, refusal.label());
         self.warn(appid, &refusal);
-        let status = match refusal {
-            Refusal::Oversized => StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::NotUtf8 | Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-            _ => StatusCode::FORBIDDEN,
-        };
-        answer(status, refusal.label())
+        refused()
     }
 
     fn warn(&self, appid: &str, reason: &dyn std::fmt::Display) {
@@ -156,15 +151,17 @@ async fn receive(
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
+    // Before the appid is looked at, so that one that is unknown takes as long.
+    let body = read_body(body).await;
     let Some(receiver) = callbacks.receivers.get(&appid) else {
         return unknown_app();
     };
-    let body = match read_body(body).await {
+    let body = match body {
         Ok(body) => body,
         Err(BodyError::Oversized) => return callbacks.refuse(&appid, Refusal::Oversized),
         Err(BodyError::Truncated) => {
             telemetry::record_callback(&appid, "truncated");
-            return answer(StatusCode::BAD_REQUEST, "truncated");
+            return refused();
         }
     };
     let query = CallbackQuery::parse(&query.unwrap_or_default());
@@ -196,7 +193,13 @@ async fn read_body(body: Body) -> Result<Bytes, BodyError> {
 fn unknown_app() -> Response {
     // Not the appid as it was asked for: a label must come from a small set.
     telemetry::record_callback("unknown", "unknown_app");
-    answer(StatusCode::NOT_FOUND, "unknown_app")
+    refused()
+}
+
+/// One answer whatever was wrong, so that nobody learns which mini-programs are served here, nor in which mode; the metric and
+/// the log tell those who run it.
+fn refused() -> Response {
+    answer(StatusCode::FORBIDDEN, "refused")
 }
 
 fn success() -> Response {

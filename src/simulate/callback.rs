@@ -131,6 +131,23 @@ impl CallbackSpec {
             .map_err(|error| format!("url: {error}"))?;
         self.key().map(drop)
     }
+
+    /// Whether it is pushed to this machine. Whoever reaches the control API may ask for no other: it would make the fake a
+    /// client inside a network that they are outside of.
+    pub(super) fn is_on_loopback(&self) -> bool {
+        // The appid is the caller's, too, and must not become a part of the host.
+        let Ok(url) = reqwest::Url::parse(&self.url.replace("{appid}", "wx")) else {
+            return false;
+        };
+        let host = self.url.split(['/', '?', '#']).nth(2).unwrap_or_default();
+        !host.contains("{appid}")
+            && match url.host() {
+                Some(url::Host::Ipv4(address)) => address.is_loopback(),
+                Some(url::Host::Ipv6(address)) => address.is_loopback(),
+                Some(url::Host::Domain(name)) => name == "localhost",
+                None => false,
+            }
+    }
 }
 
 /// The modes of WeChat's console.
@@ -355,6 +372,8 @@ pub(super) async fn deliver(
 ) {
     let http = reqwest::Client::builder()
         .no_proxy()
+        // WeChat follows none, and one could lead elsewhere.
+        .redirect(reqwest::redirect::Policy::none())
         .build()
         .expect("a client without any setting can be built");
     let mut deliveries = JoinSet::new();

@@ -638,6 +638,9 @@ fn operate(control: &Control, operation: &str, body: &[u8]) -> Result<String, St
         "callback" => {
             let CallbackOf { appid, callback } = parse(body)?;
             callback.check()?;
+            if !callback.is_on_loopback() {
+                return Err("url: must be on loopback (127.0.0.1, ::1, localhost); another is for --callback-url".into());
+            }
             control.set_callback(&appid, Some(callback));
         }
         "popup" => {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -105,6 +105,9 @@ async fn answer(
         return call(shared, &inquiry).await;
     }
     if let Some(operation) = path.strip_prefix(CONTROL_PREFIX) {
+        if is_of_a_page(&parts.headers) {
+            return Ok(page(StatusCode::FORBIDDEN));
+        }
         let control = Control::new(shared.clone());
         let request = ControlRequest {
             method: &parts.method,
@@ -122,6 +125,22 @@ async fn answer(
     };
     let Refusal { errcode, text } = Refusal::new(40066);
     Ok(json(Reply::refused(errcode, &text, &rid).body))
+}
+
+/// Whether a browser sends this for some page, or for a name that was made to point here: pages may POST anywhere, and
+/// control is for whoever runs the fake.
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let is_ours = url::Url::parse(&format!("http://{host}")).is_ok_and(|url| match url.host() {
+        Some(url::Host::Ipv4(_) | url::Host::Ipv6(_)) => true,
+        // `wechat` in deploy/compose.yaml: no public name is without a dot.
+        Some(url::Host::Domain(name)) => !name.contains('.'),
+        None => false,
+    });
+    headers.contains_key(ORIGIN) || !is_ours
 }
 
 /// A call in progress. Dropped before its end (the caller has gone, or the fake stops), it frees

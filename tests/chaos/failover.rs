@@ -84,6 +84,7 @@ impl Standby {
         let server = ThrowawayPostgres::start(Options {
             data_dir: Some(data),
             extra_settings: vec![("max_connections".into(), "120".into())],
+            trust: true,
             ..Options::default()
         });
         let server = server.await.unwrap();

@@ -406,6 +406,7 @@ impl Stage {
             extra_settings: settings,
             data_dir: plan.data_dir.clone(),
             environment: plan.server_environment.clone(),
+            trust: true,
             ..Options::default()
         };
         let postgres = ThrowawayPostgres::start(options).await.unwrap();

@@ -451,7 +451,7 @@ async fn the_url_is_verified_with_its_echo_and_nothing_else() {
     let elsewhere = format!("http://{}/wechat/callback/wx-unknown", scene.address);
     assert_eq!(
         scene.http.get(elsewhere).send().await.unwrap().status(),
-        404
+        403
     );
 }
 
@@ -480,21 +480,21 @@ async fn what_is_forged_replayed_broken_or_too_large_is_refused_and_counted() {
     let cases: Vec<(&Vec<_>, Vec<u8>, u16, &str)> = vec![
         (&forged, event.clone().into(), 403, "bad_signature"),
         (&replayed, event.clone().into(), 403, "stale"),
-        (&good, event[..event.len() / 2].into(), 400, "malformed"),
+        (&good, event[..event.len() / 2].into(), 403, "malformed"),
         (
             &good,
             b"<xml><Event>\xff\xfe</Event></xml>".to_vec(),
-            400,
+            403,
             "not_utf8",
         ),
-        (&good, (event.clone() + &spaces).into(), 413, "oversized"),
+        (&good, (event.clone() + &spaces).into(), 403, "oversized"),
         (
             &good,
             b"<!DOCTYPE x [<!ENTITY a 'b'>]><xml><Event>&a;</Event></xml>".to_vec(),
-            400,
+            403,
             "malformed",
         ),
-        (&good, b"".to_vec(), 400, "malformed"),
+        (&good, b"".to_vec(), 403, "malformed"),
         (
             &good,
             event.replace("CreateTime", "CreatedTime").into(),
@@ -519,6 +519,49 @@ async fn what_is_forged_replayed_broken_or_too_large_is_refused_and_counted() {
     assert!(scene.events().await.is_empty());
     let unsigned = scene.post(&[], event).await;
     assert_eq!(unsigned.0, 403);
+}
+
+/// Neither the status nor the text nor a header tells a stranger which mini-programs are served, nor in which mode.
+#[tokio::test]
+async fn a_stranger_cannot_tell_a_known_app_from_an_unknown_one() {
+    for scene in [Scene::plain().await, Scene::safe().await] {
+        let unknown = scene.url().replace(APP, "wx-unknown");
+        let bodies: [Vec<u8>; 5] = [
+            b"{}".to_vec(),
+            b"<xml>".to_vec(),
+            b"\xff".to_vec(),
+            vec![b' '; 70_000],
+            sent_event("user-1", MSGID).to_string().into(),
+        ];
+        for body in bodies {
+            for query in [
+                vec![("signature", "00")],
+                vec![("encrypt_type", "aes")],
+                vec![],
+            ] {
+                let ask = async |url: &str| {
+                    let request = scene.http.post(url).query(&query).body(body.clone());
+                    let response = request.send().await.unwrap();
+                    let mut headers = response.headers().clone();
+                    headers.remove("date");
+                    (response.status(), headers, response.text().await.unwrap())
+                };
+                assert_eq!(ask(&scene.url()).await, ask(&unknown).await);
+            }
+        }
+        let get = async |url: &str| {
+            scene
+                .http
+                .get(url)
+                .send()
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap()
+        };
+        assert_eq!(get(&scene.url()).await, get(&unknown).await);
+    }
 }
 
 #[tokio::test]
@@ -548,7 +591,7 @@ async fn with_a_key_a_plain_event_is_refused_even_when_it_is_signed() {
     let (status, text) = scene
         .post(&Scene::query(), sent_event("user-1", MSGID).to_string())
         .await;
-    assert_eq!((status, text.as_str()), (403, "unencrypted"));
+    assert_eq!((status, text.as_str()), (403, "refused"));
     assert!(scene.events().await.is_empty());
 }
 
@@ -1245,6 +1288,71 @@ async fn punishments_of_the_fake_show_in_the_view_in_either_format() {
     .unwrap();
     let of = |punishment: &str| format!("{APP} {punishment} 诱导订阅 订阅消息 7");
     assert_eq!(shown, [of("functions banned"), of("account banned")]);
+}
+
+/// Any page that a developer looks at can make the browser POST to loopback.
+#[tokio::test]
+async fn the_fakes_control_obeys_no_page_and_posts_to_this_machine_alone() {
+    let fake = FakeWechat::start(SimulateOptions::default()).await.unwrap();
+    let address = fake.base_url().replace("http://", "");
+    let url = format!("{}/_control/ledger", fake.base_url());
+    let http = reqwest::Client::new();
+    let status = async |name: &str, value: &str| {
+        let request = http.get(&url).header(name, value);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("x-none", "").await, 200);
+    assert_eq!(status("host", "localhost:9").await, 200);
+    assert_eq!(
+        status("host", "wechat:8080").await,
+        200,
+        "a container's name"
+    );
+    assert_eq!(
+        status(
+            "host",
+            &format!("{}.rebind.example", address.replace(':', "-"))
+        )
+        .await,
+        403
+    );
+    assert_eq!(status("host", "evil.example").await, 403);
+    assert_eq!(status("origin", "https://evil.example").await, 403);
+    assert_eq!(status("origin", "null").await, 403);
+    assert_eq!(status("origin", &fake.base_url()).await, 403);
+
+    let set = async |callback_url: &str| {
+        let body =
+            json!({"appid": "a.evil.example/", "url": callback_url, "token": TOKEN}).to_string();
+        let url = format!("{}/_control/callback", fake.base_url());
+        http.post(url)
+            .body(body)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .as_u16()
+    };
+    for elsewhere in [
+        "http://169.254.169.254/latest",
+        "http://internal.example/",
+        "http://127.0.0.1.evil.example/",
+        "http://127.0.0.1@evil.example/",
+        "http://{appid}:80/",
+        "http://{appid}@localhost/",
+        "http://0.0.0.0/",
+        "http://[::ffff:10.0.0.1]/",
+        "file:///etc/passwd",
+    ] {
+        assert_eq!(set(elsewhere).await, 400, "{elsewhere}");
+    }
+    for here in [
+        "http://127.0.0.1:9/{appid}",
+        "http://localhost:9/",
+        "http://[::1]:9/",
+    ] {
+        assert_eq!(set(here).await, 200, "{here}");
+    }
 }
 
 #[tokio::test]

@@ -507,3 +507,32 @@ fn the_environment_sample_names_every_setting_with_its_default() {
     });
     Settings::load(&sources).unwrap();
 }
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_others_may_read_is_warned_about_and_one_that_they_may_not_is_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "0123456789abcdef0123456789abcdef").unwrap();
+    for (mode, warned) in [
+        (0o644, true),
+        (0o640, true),
+        (0o604, true),
+        (0o660, true),
+        (0o600, false),
+        (0o400, false),
+    ] {
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        let path = file.path().display().to_string();
+        let settings =
+            Settings::load(&sources().with("WXNOTIFY_APPSECRET_FILE_wx1", &path)).unwrap();
+        let advice = settings.advice().join("\n");
+        assert_eq!(!advice.is_empty(), warned, "{mode:o}: {advice}");
+        if warned {
+            for told in ["WXNOTIFY_APPSECRET_FILE_wx1", &path, "chmod 600"] {
+                assert!(advice.contains(told), "{advice}");
+            }
+            assert!(!advice.contains("0123456789abcdef"), "{advice}");
+        }
+    }
+}

@@ -43,7 +43,7 @@ impl Fleet {
     async fn add(&self, cell: &str, database: &TestDatabase) {
         let options = PgConnectOptions::from_str(database.url()).unwrap();
         let url = options.to_url_lossy();
-        sqlx::query("select fleet_add_cell($1, $2, $3, $4, $5, $6)")
+        sqlx::query("select fleet_add_cell($1, $2, $3, $4, $5, $6, p_sslmode => 'disable')")
             .bind(cell)
             .bind(url.host_str().unwrap())
             .bind(i32::from(url.port().unwrap()))

@@ -35,6 +35,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
             Ok(url) => Err(url),
             Err(_) => Ok(ThrowawayPostgres::start_blocking(&Options {
                 extra_settings: vec![("max_connections".into(), "500".into())],
+                trust: true,
                 ..Options::default()
             })
             .unwrap()),

@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod errcodes;
 mod fleet;
+mod fuzz_seeds;
 mod hammer;
 mod harness;
 mod http;

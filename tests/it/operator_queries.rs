@@ -52,10 +52,52 @@ async fn each_query_answers_on_an_empty_and_on_a_lively_database() {
     }
 }
 
+/// A producer may lock its table: then the operator must find the session that holds everybody up.
+#[tokio::test]
+async fn who_blocks_the_queue_names_the_session_that_holds_a_lock() {
+    let queue = Queue::new().await;
+    let mut holder = queue.pool().begin().await.unwrap();
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut *holder)
+        .await
+        .unwrap();
+    sqlx::query("lock table pending_notifications in access exclusive mode")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let pool = queue.pool().clone();
+    let waiting = tokio::spawn(async move {
+        sqlx::query("select count(*) from pending_notifications")
+            .fetch_one(&pool)
+            .await
+    });
+    let (_, query) = queries()
+        .into_iter()
+        .find(|(name, _)| name == "who_blocks_the_queue.sql")
+        .unwrap();
+    let holds = crate::harness::eventually("the holder is named", async || {
+        let rows = sqlx::query(AssertSqlSafe(query.clone()))
+            .fetch_all(queue.pool())
+            .await
+            .unwrap();
+        let row = rows
+            .iter()
+            .find(|row| row.get::<Option<i32>, _>("pid") == Some(pid))?;
+        row.get::<Option<String>, _>("holds")
+    })
+    .await;
+    assert!(
+        holds.contains("pending_notifications AccessExclusiveLock"),
+        "{holds}"
+    );
+    holder.rollback().await.unwrap();
+    waiting.await.unwrap().unwrap();
+}
+
 #[test]
-fn there_are_ten_and_each_opens_with_its_question_in_english_and_chinese() {
+fn there_are_eleven_and_each_opens_with_its_question_in_english_and_chinese() {
     let queries = queries();
-    assert_eq!(queries.len(), 10);
+    assert_eq!(queries.len(), 11);
     for (name, text) in queries {
         let mut lines = text.lines();
         let english = lines.next().unwrap();

@@ -65,13 +65,39 @@ async fn setting(connection: &mut PgConnection, name: &str) -> String {
         .unwrap()
 }
 
+/// Other users of the machine can connect to loopback, too.
 #[tokio::test]
-async fn the_server_is_reached_by_tcp_and_socket_and_is_not_durable_unless_asked() {
+async fn nobody_gets_in_without_the_password_and_each_cluster_has_its_own() {
     let postgres = ThrowawayPostgres::start(Options::default()).await.unwrap();
+    let other = ThrowawayPostgres::start(Options::default()).await.unwrap();
+    assert_eq!(postgres.password().len(), 32);
+    assert_ne!(postgres.password(), other.password());
+    let tcp = postgres
+        .url()
+        .replace(postgres.password(), other.password());
+    let bare = postgres
+        .url()
+        .replace(&format!(":{}", postgres.password()), "");
     let socket = format!(
         "postgres:///postgres?host={}&port={}&user=postgres",
         postgres.socket_folder().display(),
         postgres.port()
+    );
+    for url in [tcp, bare, socket] {
+        let error = PgConnection::connect(&url).await.unwrap_err();
+        let code = error.as_database_error().and_then(|error| error.code());
+        assert_eq!(code.as_deref(), Some("28P01"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_is_reached_by_tcp_and_socket_and_is_not_durable_unless_asked() {
+    let postgres = ThrowawayPostgres::start(Options::default()).await.unwrap();
+    let socket = format!(
+        "postgres:///postgres?host={}&port={}&user=postgres&password={}",
+        postgres.socket_folder().display(),
+        postgres.port(),
+        postgres.password()
     );
 
     let mut connection = connect(&socket).await;
