@@ -1,1 +1,1 @@
-alter table pending_notifications validate constraint times_are_finite;
+alter table pending_notifications validate constraint due_is_a_time;

@@ -5,13 +5,15 @@
 //! many workers do it at once.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use rand::RngExt;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::legible::{command, few};
 use crate::store::{EVENTS_A_CALL, Store, StoreError};
@@ -88,7 +90,14 @@ pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<La
     };
     tokio::join!(beat(&worker), keep_mirror(&worker), async {
         loop {
-            maintenance.round().await;
+            // A fault of ours in one round must not end all later ones.
+            if AssertUnwindSafe(maintenance.round())
+                .catch_unwind()
+                .await
+                .is_err()
+            {
+                error!("A round of maintenance panicked; the next one comes");
+            }
             maintenance.pause().await;
         }
     });

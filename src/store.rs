@@ -19,10 +19,12 @@ mod tokens;
 mod upkeep;
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 use tokio_util::sync::CancellationToken;
@@ -118,6 +120,17 @@ pub(crate) fn describe(error: &sqlx::Error) -> String {
         sqlx::Error::Tls(error) => error.to_string(),
         other => other.to_string(),
     }
+}
+
+/// A value in an answer that no type of ours holds, a time beyond all times for one, makes its decoder panic: that costs the
+/// statement, not the task that waits for it.
+async fn unless_it_panics<T>(query: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let answered = AssertUnwindSafe(query).catch_unwind().await;
+    answered.unwrap_or_else(|_| Err(unreadable()))
+}
+
+fn unreadable() -> sqlx::Error {
+    sqlx::Error::Decode("the answer holds a value that cannot be read".into())
 }
 
 impl StoreError {
@@ -487,7 +500,8 @@ impl Store {
         query: impl Future<Output = sqlx::Result<T>>,
     ) -> Result<T, StoreError> {
         failpoint::pass("before", statement);
-        let query = failpoint::during(statement, query);
+        // Boxed: a command holds the futures of many statements side by side, and its thread's stack is small.
+        let query = failpoint::during(statement, Box::pin(unless_it_panics(query)));
         let result = match tokio::time::timeout(self.deadline, query).await {
             Ok(Ok(value)) => {
                 failpoint::pass("after", statement);
@@ -588,7 +602,9 @@ impl Store {
         statement: &'static str,
         rows: impl FnOnce() -> sqlx::Result<T>,
     ) -> Result<T, StoreError> {
-        rows().map_err(|source| StoreError::Database { statement, source })
+        std::panic::catch_unwind(AssertUnwindSafe(rows))
+            .unwrap_or_else(|_| Err(unreadable()))
+            .map_err(|source| StoreError::Database { statement, source })
     }
 
     /// Records durably that the lease's rows may be sent from now on, or renews a started lease. `None`: it is gone.

@@ -6,11 +6,14 @@ select current_user::text as name, r.rolsuper as is_superuser, c.oid is not null
                      where p.pronamespace = c.relnamespace and p.proname in ('wxnotify_lease', 'wxnotify_start', 'wxnotify_settle', 'wxnotify_rescue')), false) as may_work,
        coalesce((select bool_and(has_function_privilege(p.oid, 'execute')) from pg_proc p
                  where p.pronamespace = c.relnamespace and p.proname in ('cancel_notifications', 'redrive_notifications')), false) as may_operate,
-       coalesce(has_table_privilege(c.oid, 'insert'), false) as may_insert,
+       coalesce(has_any_column_privilege(c.oid, 'insert'), false) as may_insert,
        coalesce(has_any_column_privilege(to_regclass('notifications'), 'select'), false) as may_look,
        coalesce((select bool_or(a.privilege_type = 'CREATE') from pg_namespace n cross join lateral aclexplode(n.nspacl) a
                  where n.oid = c.relnamespace and a.grantee = 0), false) as public_may_create,
        array(select w from unnest(array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker']) w
-             where to_regrole(w) is null) as missing_roles
+             where to_regrole(w) is null) as missing_roles,
+       array(select distinct coalesce(g.rolname, 'PUBLIC')::text from aclexplode(c.relacl) a left join pg_roles g on g.oid = a.grantee
+             where a.privilege_type in ('INSERT', 'UPDATE') and a.grantee <> c.relowner and g.rolname is distinct from 'wxnotify_worker'
+             order by 1) as wide_writers
 from pg_roles r left join pg_class c on c.oid = to_regclass('pending_notifications')
 where r.rolname = current_user

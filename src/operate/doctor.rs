@@ -32,7 +32,7 @@ const ONLINE_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: DoctorArgs, operator: &Operator<'_>) -> anyhow::Result<Report> {
     let wanted = operator.settings.map(Settings::pool_connections);
-    let mut findings = look_at_database(operator.store, wanted).await;
+    let mut findings = Box::pin(look_at_database(operator.store, wanted)).await;
     if let Some(settings) = operator.settings {
         findings.push(checks::descriptors(
             limits::descriptors(),
@@ -93,7 +93,7 @@ async fn look_at_database(store: &Store, connections: Option<u32>) -> Vec<Findin
         |holders| checks::holders(&holders),
     ));
     if is_migrated {
-        findings.extend(look_at_queue(store).await);
+        findings.extend(Box::pin(look_at_queue(store)).await);
     }
     findings
 }

@@ -70,6 +70,8 @@ pub struct Rights {
     pub public_may_create: bool,
     /// Roles of wxnotify that the server does not have.
     pub missing_roles: Vec<String>,
+    /// Who may write columns of `pending_notifications` that are wxnotify's: a right to the whole table, not to its columns.
+    pub wide_writers: Vec<String>,
 }
 
 /// Something that keeps VACUUM from removing dead rows.

@@ -1550,3 +1550,53 @@ async fn the_receiver_shows_no_secret() {
     assert!(!shown.contains(TOKEN) && !shown.contains(AESKEY), "{shown}");
     assert!(Callbacks::new([], Store::new(pool.pool().clone())).is_none());
 }
+
+/// A captured signature is enough for a plaintext event: one of the far future would outlast every later word of the user.
+#[tokio::test]
+async fn sql_takes_no_event_from_the_future() {
+    let queue = Queue::new().await;
+    let event = |secs: i64| {
+        json!({"Event": "subscribe_msg_popup_event", "FromUserName": "oUser", "CreateTime": chrono::Utc::now().timestamp() + secs,
+               "List": {"TemplateId": "T", "SubscribeStatusString": "reject"}})
+    };
+    let ingest = async |payload: Value| {
+        sqlx::query_scalar::<_, Option<i32>>("select wxnotify_ingest_event('wx', $1)")
+            .bind(payload)
+            .fetch_one(queue.pool())
+            .await
+    };
+    for secs in [700, 86_400, 5_000_000_000] {
+        let error = ingest(event(secs)).await.unwrap_err().to_string();
+        assert!(error.contains("CreateTime"), "{error}");
+        assert!(!error.contains("oUser"), "{error}");
+    }
+    // Clocks differ.
+    assert_eq!(ingest(event(500)).await.unwrap(), Some(1));
+}
+
+/// One event with a hundred entries is stored a hundred times.
+#[tokio::test]
+async fn what_stands_beside_the_entries_of_an_event_is_not_stored_with_each_of_them() {
+    let queue = Queue::new().await;
+    let entries: Vec<Value> = (0..100)
+        .map(|n| json!({"TemplateId": format!("T{n}"), "SubscribeStatusString": "accept", "Note": "x".repeat(300)}))
+        .collect();
+    let event = json!({"Event": "subscribe_msg_popup_event", "FromUserName": "oUser", "CreateTime": 1_760_000_000, "ToUserName": "gh_1",
+                       "List": entries, "Blob": "y".repeat(40_000), "Deep": {"a": {"b": ["z".repeat(20_000)]}}});
+    let stored: Option<i32> = sqlx::query_scalar("select wxnotify_ingest_event('wx', $1)")
+        .bind(event)
+        .fetch_one(queue.pool())
+        .await
+        .unwrap();
+    assert_eq!(stored, Some(100));
+    let (most, cut, kept): (i32, i64, i64) = sqlx::query_as(
+        "select max(octet_length(payload::text)), count(*) filter (where payload ? 'cut'),
+                count(*) filter (where payload ->> 'FromUserName' = 'oUser' and payload -> 'List' ->> 'TemplateId' = template_id)
+         from wechat_events",
+    )
+    .fetch_one(queue.pool())
+    .await
+    .unwrap();
+    assert!(most <= 4096, "{most} bytes");
+    assert_eq!((cut, kept), (100, 100));
+}

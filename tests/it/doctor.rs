@@ -459,3 +459,20 @@ async fn the_program_judges_its_own_settings_too_and_reaches_wechat_only_when_as
     assert_eq!(named(&document, "WeChat")[0]["verdict"], "failure");
     assert!(!document.to_string().contains("0123456789abcdef"));
 }
+
+#[tokio::test]
+async fn a_login_with_a_right_to_the_whole_table_is_named() {
+    let queue = Queue::new().await;
+    let role = format!("wxnotify_old_shop_{}", std::process::id());
+    for statement in [
+        format!("create role {role}"),
+        format!("grant insert on pending_notifications to {role}"),
+    ] {
+        run(queue.pool(), &statement).await;
+    }
+    let report = examine(queue.pool()).await;
+    for statement in [format!("drop owned by {role}"), format!("drop role {role}")] {
+        run(queue.pool(), &statement).await;
+    }
+    assert_found(&report, "rights", "warning", &role);
+}

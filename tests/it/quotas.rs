@@ -122,9 +122,8 @@ async fn a_day_s_quota_that_is_used_up_pauses_until_calls_are_left_again() {
     let ask = "update wechat_lookups set due_at = now() where lookup = 'quota'";
     run(&scene, ask).await;
     eventually("the quota is read while nothing is left", async || {
-        value::<bool>(&scene, "quota_remaining = 0 from wechat_apps")
-            .await
-            .then_some(())
+        let read: Option<bool> = value(&scene, "quota_remaining = 0 from wechat_apps").await;
+        read.unwrap_or(false).then_some(())
     })
     .await;
     let paused = "paused_until > now() from wechat_apps";
@@ -312,11 +311,9 @@ async fn a_rid_leads_to_what_wechat_saw_without_its_secrets() {
 /// What a command that fails says.
 async fn failure(scene: &Scene, words: &str) -> String {
     let error = operate(scene, words).await.unwrap_err();
-    error
-        .downcast_ref::<OperateError>()
-        .unwrap()
-        .message
-        .clone()
+    let error = error.downcast_ref::<OperateError>().unwrap();
+    let next = error.next.as_deref().unwrap_or_default();
+    format!("{}\nnext: {next}", error.message)
 }
 
 #[tokio::test]

@@ -817,3 +817,25 @@ async fn no_function_may_be_called_by_everybody() {
     .await;
     assert!(open.is_empty(), "EXECUTE is granted to PUBLIC: {open:#?}");
 }
+
+#[tokio::test]
+async fn a_sent_row_whose_answer_came_for_another_row_too_says_that_its_msgid_is_disputed() {
+    let queue = Queue::new().await;
+    let id = queue.enqueue(json!({})).await;
+    let lease = queue.lease_and_start("worker/1").await;
+    queue.settle(&lease, &[Outcome::sent(id)]).await;
+    assert!(!explained(&queue, id).await.to_string().contains("disputed"));
+    kernel::run(
+        queue.pool(),
+        &format!(
+            "insert into notification_attempts (notification_id, appid, attempt, result, reason, finished_at)
+             values ({id}, '{APP}', 1, 'sent', 'disputed: its answer (msgid 1) came for notification 2, too', now())"
+        ),
+    )
+    .await;
+    let story = explained(&queue, id).await.to_string();
+    assert!(
+        story.contains("the msgid is disputed") && story.contains("msgid 存疑"),
+        "{story}"
+    );
+}

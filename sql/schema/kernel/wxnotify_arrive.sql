@@ -12,15 +12,16 @@ declare
     v_json  text;
     v_fault text;
     v_plain boolean;
-    v_joint text;
-    v_field text;
+    v_parts text[];   -- keys and texts in turn
     v_row   text;   -- what decides which fields a row must have
     v_wants text;   -- those fields; empty: any; null: more must be looked at
 begin
     if tg_op = 'INSERT' then
         -- Object mappers write NULL where the application said nothing.
         if new.kind is null or new.data is null or new.miniprogram_state is null or new.lang is null or new.held is null
-           or new.lane is null or new.on_doubt is null or new.attempts_max is null or new.created_at is null then
+           or new.lane is null or new.on_doubt is null or new.attempts_max is null or new.created_at is null or new.appid is null
+           or new.attempts is null or new.rescues is null or new.producer is null then
+            new.appid := coalesce(new.appid, wxnotify_default_appid());
             new.kind := coalesce(new.kind, 'one_time');
             new.data := coalesce(new.data, '{}');
             new.miniprogram_state := coalesce(new.miniprogram_state, 'formal');
@@ -30,16 +31,11 @@ begin
             new.on_doubt := coalesce(new.on_doubt, 'retry');
             new.attempts_max := coalesce(new.attempts_max, 8);
             new.created_at := coalesce(new.created_at, now());
-        end if;
-        -- Our columns: a producer has no right to give them (sql/schema/rights); what a restore or a copy gives is kept, a doubt above
-        -- all. NULL means the default.
-        if new.attempts is null or new.rescues is null or new.producer is null then
+            -- Our columns: a producer has no right to give them (sql/schema/rights); what a restore or a copy gives is kept, a doubt
+            -- above all.
             new.attempts := coalesce(new.attempts, 0);
             new.rescues := coalesce(new.rescues, 0);
             new.producer := coalesce(new.producer, session_user);
-        end if;
-        if new.appid is null then
-            new.appid := wxnotify_default_appid();
         end if;
     end if;
 
@@ -48,14 +44,8 @@ begin
     if tg_op = 'INSERT' or (new.appid, new.template_id, new.kind, new.data, new.held)
             is distinct from (old.appid, old.template_id, old.kind, old.data, old.held) then
         v_row := new.appid || ' ' || new.template_id || ' ' || new.kind;
-        if current_setting('wxnotify.template', true) = v_row then
-            v_wants := current_setting('wxnotify.template_fields', true);
-        else
-            v_wants := wxnotify_template_wants(new.appid, new.template_id, new.kind);
-            if v_wants is not null and v_row is not null then
-                perform set_config('wxnotify.template', v_row, true), set_config('wxnotify.template_fields', v_wants, true);
-            end if;
-        end if;
+        v_wants := case when current_setting('wxnotify.template', true) = v_row then current_setting('wxnotify.template_fields', true)
+                        else wxnotify_template_wants(new.appid, new.template_id, new.kind) end;
         if v_wants is distinct from '' and (jsonb_typeof(new.data) = 'object' and new.data ?& v_wants::text[]
                 and new.data - v_wants::text[] = '{}') is not true then
             -- Before the checks, which then see what was cut here.
@@ -65,7 +55,7 @@ begin
 
     -- A number such as 1e100000 is a few bytes in jsonb and a great many as text: what is beyond measure is never written out.
     v_json := case when pg_column_size(new.data) <= 16384 then new.data::text end;
-    if (new.appid ~ '^[A-Za-z0-9_-]{1,64}$' and (length(new.openid) <= 128 and new.openid <> '' or new.openid is null and new.login_code is not null)
+    if (length(new.appid) <= 64 and new.appid <> '' and new.appid !~ '[^A-Za-z0-9_-]' and (length(new.openid) <= 128 and new.openid <> '' or new.openid is null and new.login_code is not null)
         and length(new.template_id) <= 128 and new.template_id <> ''
         and (new.kind = 'one_time' or new.kind in ('long_term', 'device', 'service_card')) and new.lane between 0 and 2 and new.attempts_max between 1 and 100
         and (new.on_doubt = 'retry' or new.on_doubt = 'hold')
@@ -78,11 +68,11 @@ begin
         and new.created_at between '2000-01-01+00' and '2199-12-31+00'
         and (new.dedup_key is null or length(new.dedup_key) between 1 and 200)
         and (new.business_ref is null or length(new.business_ref) between 1 and 200)
-        and concat(new.openid, new.template_id, new.business_ref, new.dedup_key) !~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]'
+        and (new.business_ref is null and new.dedup_key is null or concat(new.business_ref, new.dedup_key) !~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]')
         and (new.extra is null or octet_length(new.extra::text) <= 4096)
         and (v_json <> '{}' or new.held or new.kind = 'service_card')) is not true then
         v_fault := case
-            when new.appid is null or new.appid !~ '^[A-Za-z0-9_-]{1,64}$' then 'appid: 1 to 64 letters, digits, _ or - are required'
+            when new.appid is null or length(new.appid) not between 1 and 64 or new.appid ~ '[^A-Za-z0-9_-]' then 'appid: 1 to 64 letters, digits, _ or - are required'
             when new.openid is null and new.login_code is null or length(new.openid) not between 1 and 128 then 'openid: a receiver of 1 to 128 characters is required, or a login_code'
             when new.template_id is null or length(new.template_id) not between 1 and 128 then 'template_id: 1 to 128 characters are required'
             when new.kind is null or new.kind not in ('one_time', 'long_term', 'device', 'service_card') then 'kind: must be one_time, long_term, device or service_card'
@@ -104,8 +94,6 @@ begin
             when new.created_at is null or new.created_at not between '2000-01-01+00' and '2199-12-31+00' then 'created_at: must be finite, after 2000 and before 2200'
             when length(new.dedup_key) not between 1 and 200 then 'dedup_key: must be 1 to 200 characters, or null'
             when length(new.business_ref) not between 1 and 200 then 'business_ref: must be 1 to 200 characters, or null'
-            when new.openid ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'openid: must hold no control characters'
-            when new.template_id ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'template_id: must hold no control characters'
             when new.business_ref ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'business_ref: must hold no line breaks, control characters or marks that turn the direction of text'
             when new.dedup_key ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'dedup_key: must hold no line breaks, control characters or marks that turn the direction of text'
             when octet_length(new.extra::text) > 4096 then format('extra: %s bytes, at most 4096 are allowed', octet_length(new.extra::text))
@@ -123,11 +111,13 @@ begin
     -- No blank is beyond U+3000 = 12288, and every month has a 28th.
     v_plain := v_json <> '{}' and v_json !~ E'[\\\\\\u007f-\\u009f\\u2028\\u2029]';
     if v_plain then
-        v_joint := case when strpos(v_json, '": {"value": "') > 0 then '": {"value": "' else '": "' end;
-        foreach v_field in array case v_joint when '": "' then string_to_array(substr(v_json, 3, length(v_json) - 4), '", "')
-                                              else string_to_array(substr(v_json, 3, length(v_json) - 5), '"}, "') end loop
-            v_key := split_part(v_field, v_joint, 1);
-            v_text := split_part(v_field, v_joint, 2);
+        v_parts := case when strpos(v_json, '": {"value": "') > 0
+            then string_to_array(replace(substr(v_json, 3, length(v_json) - 5), '": {"value": "', '"}, "'), '"}, "')
+            else string_to_array(replace(substr(v_json, 3, length(v_json) - 4), '": "', '", "'), '", "') end;
+        v_plain := cardinality(v_parts) % 2 = 0;
+        for v_n in 1 .. cardinality(v_parts) by 2 loop
+            v_key := v_parts[v_n];
+            v_text := v_parts[v_n + 1];
             if (strpos(v_text, '"') = 0 and case rtrim(v_key, '0123456789')
                     when v_key then false
                     when 'thing' then length(v_text) <= 20 and (ascii(v_text) between 33 and 126 or ascii(v_text) > 12288)

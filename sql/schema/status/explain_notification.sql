@@ -229,6 +229,13 @@ begin
             what_next_zh := '请向用户或业务系统核实；`wxnotify redrive --id ' || n.id || '` 会再发一次，用户可能收到两次。';
         end if;
     end case;
+    if n.status = 'sent' and n.receipt_at is null
+       and exists (select 1 from notification_attempts a where a.notification_id = p_id and a.reason like 'disputed:%') then
+        sentence := sentence || ' Its answer came for another notification, too, and is one of theirs at most: the msgid is disputed.';
+        sentence_zh := sentence_zh || '同一应答也到达了另一条通知，至多属于其中之一：msgid 存疑。';
+        what_next := 'Only WeChat''s sent event says whose it is; the timeline names the other notification.';
+        what_next_zh := '只有微信的送达事件能说明归属；另一条通知见 timeline。';
+    end if;
     if v_new_id is not null then
         what_next := format('It was redriven as notification %s: explain that one.', v_new_id);
         what_next_zh := format('已重投为通知 %s，请查看该条。', v_new_id);

@@ -1,6 +1,6 @@
--- What wxnotify_arrive remembers of a template for the length of a transaction.
+-- What the template of a row asks for, remembered for wxnotify_arrive until the end of the transaction.
 create or replace function wxnotify_template_wants(p_appid text, p_template_id text, p_kind text) returns text
-language plpgsql stable set search_path from current as $$
+language plpgsql volatile set search_path from current as $$
 declare
     v_wants text;
 begin
@@ -11,7 +11,13 @@ begin
         end
     into v_wants
     from wechat_templates t where t.appid = p_appid and t.template_id = p_template_id;
-    return case when found then v_wants else '' end;
+    if not found then
+        v_wants := '';
+    end if;
+    if v_wants is not null and p_appid || p_template_id || p_kind is not null then
+        perform set_config('wxnotify.template', p_appid || ' ' || p_template_id || ' ' || p_kind, true), set_config('wxnotify.template_fields', v_wants, true);
+    end if;
+    return v_wants;
 end $$;
 
 comment on function wxnotify_template_wants is 'The fields that a row of the template must have, as the text of an array; empty: whatever it has; null: more must be looked at.';

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::config::AppSecrets;
-use crate::legible::{command, few};
+use crate::legible::{command, few, legible};
 use crate::operate::looks::{is_of_unknown_app, resume_command};
 use crate::schema::Standing;
 use crate::store::doctor::{
@@ -511,6 +511,20 @@ pub fn rights(rights: &Rights) -> Finding {
             format!("{found}; every user may create objects in the schema"),
             "functions could be slipped under wxnotify's own",
             "REVOKE CREATE ON SCHEMA … FROM PUBLIC",
+        );
+    }
+    if let [first, ..] = &rights.wide_writers[..] {
+        return Finding::warning(
+            "rights",
+            format!(
+                "{found}; the whole of pending_notifications may be written by {}",
+                few(&rights.wide_writers)
+            ),
+            "INSERT and UPDATE are safe on the contract's columns alone: others hold ids, attempts and doubts",
+            format!(
+                "REVOKE INSERT, UPDATE ON pending_notifications FROM {}; GRANT wxnotify_producer to it instead",
+                legible(first)
+            ),
         );
     }
     if !rights.missing_roles.is_empty() {
@@ -1231,6 +1245,7 @@ mod tests {
             may_look: false,
             public_may_create: false,
             missing_roles: vec![],
+            wide_writers: vec![],
         };
         assert_eq!(rights(&nobody).verdict, Verdict::Failure);
         let worker = Rights {
@@ -1252,6 +1267,7 @@ mod tests {
         assert!(rights(&loose).next.unwrap().contains("REVOKE CREATE"));
         let lacking = Rights {
             missing_roles: vec!["wxnotify_viewer".to_owned()],
+            wide_writers: vec![],
             ..worker
         };
         assert!(rights(&lacking).found.contains("wxnotify_viewer"));

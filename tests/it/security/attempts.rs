@@ -377,21 +377,18 @@ async fn a_confined_login_inserts_for_its_mini_programs_alone() {
 #[tokio::test]
 async fn an_impossible_time_enters_by_nobodys_hand() {
     let queue = Queue::new().await;
-    sqlx::raw_sql("alter table pending_notifications disable trigger user")
-        .execute(queue.pool())
-        .await
-        .unwrap();
-    for column in ["due", "created_at", "send_at", "expire_at"] {
-        for time in ["-infinity", "infinity"] {
-            if (column, time) == ("due", "infinity") {
-                continue; // a held row's
-            }
-            let error = sqlx::raw_sql(AssertSqlSafe(format!(
-                "insert into pending_notifications (appid, openid, template_id, data, {column}) values ('wx', 'o', 't', '{{}}', '{time}')"
-            )))
-            .execute(queue.pool())
-            .await
-            .unwrap_err();
+    let insert = |column: &str, time: &str| {
+        format!(
+            "insert into pending_notifications (appid, openid, template_id, data, {column}) values ('wx', 'o', 't', '{{\"thing1\": \"x\"}}', '{time}')"
+        )
+    };
+    // A superuser, whom no privilege and no policy stops.
+    for column in ["created_at", "send_at", "expire_at"] {
+        for time in ["-infinity", "infinity", "9999-01-01"] {
+            let error = sqlx::raw_sql(AssertSqlSafe(insert(column, time)))
+                .execute(queue.pool())
+                .await
+                .unwrap_err();
             let error = error.into_database_error().unwrap();
             assert_eq!(
                 error.code().as_deref(),
@@ -400,4 +397,14 @@ async fn an_impossible_time_enters_by_nobodys_hand() {
             );
         }
     }
+    sqlx::raw_sql("alter table pending_notifications disable trigger user")
+        .execute(queue.pool())
+        .await
+        .unwrap();
+    let error = sqlx::raw_sql(AssertSqlSafe(insert("due", "-infinity")))
+        .execute(queue.pool())
+        .await
+        .unwrap_err();
+    let error = error.into_database_error().unwrap();
+    assert_eq!(error.constraint(), Some("due_is_a_time"), "{error}");
 }

@@ -696,7 +696,11 @@ fn said(output: &Output) -> String {
 /// Roles belong to the whole server: a server of its own, in which there are none at first.
 #[tokio::test]
 async fn roles_are_made_by_whoever_may_and_granted_by_the_next_migration() {
-    let server = ThrowawayPostgres::start(Options::default()).await.unwrap();
+    let options = Options {
+        trust: true,
+        ..Options::default()
+    };
+    let server = ThrowawayPostgres::start(options).await.unwrap();
     let mut administrator = PgConnection::connect(server.url()).await.unwrap();
     let run = async |administrator: &mut PgConnection, statements: &str| {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
