@@ -156,7 +156,7 @@ impl Store {
             .map(drop)
     }
 
-    /// Asks to be woken by the next INSERT, and returns the fence: until the oldest running transaction is at or past it,
+    /// Asks to be woken by the next INSERT of the next seconds, and returns the fence: until the oldest running transaction is at or past it,
     /// keep polling.
     ///
     /// # Errors
@@ -169,14 +169,17 @@ impl Store {
         self.run("bell_fence", fence.fetch_one(&self.leasing)).await
     }
 
-    /// Whether the bell is armed, and the oldest running transaction.
+    /// Whether the bell is armed still, and the oldest running transaction. What is about to run out is prolonged: a sleeper
+    /// asks every few seconds, or the bell falls silent.
     ///
     /// # Errors
     ///
     /// Keep polling.
     pub async fn bell_state(&self) -> Result<(bool, i64), StoreError> {
         let query = sqlx::query_as(include_str!("../../sql/bell_state.sql"));
-        self.run("bell_state", query.fetch_one(&self.leasing)).await
+        let state = self.run("bell_state", query.fetch_one(&self.leasing));
+        let (_, _, is_armed, oldest): (Option<i64>, String, bool, i64) = state.await?;
+        Ok((is_armed, oldest))
     }
 
     /// Says that this worker is awake.

@@ -1,7 +1,8 @@
 //! Sleeping and waking. A worker that has nothing to do arms the bell, a sequence in the database; INSERTs then send a
 //! NOTIFY. Between the last poll and the arming an INSERT may have looked at the bell unarmed: until every transaction
-//! older than the arming has ended, the sleeper goes on polling. Behind a pooler in transaction mode, where no LISTEN is
-//! possible, polling alone must do.
+//! older than the arming has ended, the sleeper goes on polling. The bell is armed for some seconds only, so that it does not
+//! go on ringing for workers that died; who goes on sleeping prolongs it. Behind a pooler in transaction mode, where no LISTEN
+//! is possible, and for producers that may send no NOTIFY (two-phase commit), polling alone must do.
 
 use std::io::ErrorKind::TimedOut;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use crate::store::{Route, StoreError};
 
 /// The channel of NOTIFY.
 const CHANNEL: &str = "wxnotify";
-/// How often a sleeper looks whether somebody has disarmed the bell, and polls until the fence has passed.
+/// How often a sleeper looks whether somebody has disarmed the bell, and prolongs it; well within the seconds it is armed for.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How soon a sleeper polls again while the fence has not passed.
 const FENCE_POLL: Duration = Duration::from_millis(20);
 /// After so long a silence the listener asks whether anybody is at the other end.
 const SILENCE_MAX: Duration = Duration::from_secs(10);

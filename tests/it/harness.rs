@@ -34,7 +34,10 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         let throwaway = match std::env::var("WXNOTIFY_TEST_DATABASE_URL") {
             Ok(url) => Err(url),
             Err(_) => Ok(ThrowawayPostgres::start_blocking(&Options {
-                extra_settings: vec![("max_connections".into(), "500".into())],
+                extra_settings: vec![
+                    ("max_connections".into(), "500".into()),
+                    ("max_prepared_transactions".into(), "50".into()),
+                ],
                 trust: true,
                 ..Options::default()
             })

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sqlx::PgConnection;
 use sqlx::postgres::PgListener;
+use sqlx::{PgConnection, PgPool};
 
 use super::{APP, Queue, insert, run};
+use crate::security::Login;
 
 const ARM_BELL: &str = include_str!("../../../sql/arm_bell.sql");
 const DISARM_BELL: &str = include_str!("../../../sql/disarm_bell.sql");
@@ -86,6 +87,127 @@ async fn arming_a_credit_and_giving_rows_back_ring_the_bell() {
     assert_eq!(rings(&queue, &mut listener).await, 1);
 }
 
+/// The value of the sequence, as seconds from now.
+async fn armed_for(queue: &Queue) -> i64 {
+    sqlx::query_scalar(
+        "select last_value - extract(epoch from clock_timestamp())::bigint from notification_bell",
+    )
+    .fetch_one(queue.pool())
+    .await
+    .unwrap()
+}
+
+/// As if the bell had been armed so long before.
+async fn arm_until(queue: &Queue, secs: i64) {
+    let arm = format!(
+        "select setval('notification_bell', extract(epoch from clock_timestamp())::bigint + {secs})"
+    );
+    run(queue.pool(), &arm).await;
+}
+
+async fn is_armed(queue: &Queue) -> bool {
+    let mut session = queue.session().await;
+    state(&mut session).await.0
+}
+
+#[tokio::test]
+async fn a_bell_that_the_dead_left_armed_runs_out_by_itself() {
+    let queue = Queue::new().await;
+    let mut listener = listen(&queue).await;
+    run(queue.pool(), ARM_BELL).await;
+    assert!((1..=60).contains(&armed_for(&queue).await));
+    queue.enqueue(json!({})).await;
+    assert_eq!(rings(&queue, &mut listener).await, 1);
+
+    arm_until(&queue, -1).await;
+    queue.enqueue(json!({})).await;
+    assert_eq!(rings(&queue, &mut listener).await, 0, "nobody renewed it");
+}
+
+/// What ran out may have missed an INSERT, which only arming with a fence makes good.
+#[tokio::test]
+async fn a_sleeper_prolongs_a_bell_that_is_armed_and_never_one_that_has_run_out() {
+    let queue = Queue::new().await;
+    arm_until(&queue, 5).await;
+    assert!(is_armed(&queue).await);
+    assert!(armed_for(&queue).await > 10, "prolonged");
+    arm_until(&queue, 15).await;
+    assert!(is_armed(&queue).await);
+    assert!(armed_for(&queue).await <= 15, "needs no prolonging yet");
+
+    for silent in [-1, -100_000] {
+        arm_until(&queue, silent).await;
+        assert!(!is_armed(&queue).await);
+        assert!(armed_for(&queue).await < 0, "left to who arms it anew");
+    }
+    run(queue.pool(), DISARM_BELL).await;
+    assert!(!is_armed(&queue).await);
+    assert!(armed_for(&queue).await < 0);
+}
+
+/// During an upgrade workers of the first level sleep beside new ones: they set 1, without an end.
+#[tokio::test]
+async fn sleepers_of_the_first_level_are_rung_for_until_a_new_one_takes_their_bell_over() {
+    let queue = Queue::new().await;
+    let mut listener = listen(&queue).await;
+    run(queue.pool(), "select setval('notification_bell', 1)").await;
+    queue.enqueue(json!({})).await;
+    assert_eq!(rings(&queue, &mut listener).await, 1);
+    assert!(is_armed(&queue).await);
+    assert!(armed_for(&queue).await > 0, "from now on it has an end");
+    queue.enqueue(json!({})).await;
+    assert_eq!(rings(&queue, &mut listener).await, 1);
+}
+
+#[tokio::test]
+async fn a_session_a_role_and_a_database_can_turn_the_bell_off() {
+    let queue = Queue::new().await;
+    let mut listener = listen(&queue).await;
+    run(queue.pool(), ARM_BELL).await;
+    let mut producer = queue.session().await;
+    for (value, expected) in [
+        ("off", 0),
+        ("FALSE", 0),
+        ("0", 0),
+        ("no", 0),
+        ("on", 1),
+        ("", 1),
+        ("perhaps", 1),
+    ] {
+        run(&mut producer, &format!("set wxnotify.bell = '{value}'")).await;
+        insert(&mut producer, json!({})).await.unwrap();
+        assert_eq!(rings(&queue, &mut listener).await, expected, "{value:?}");
+    }
+    run(&mut producer, "begin").await;
+    run(&mut producer, "set local wxnotify.bell = off").await;
+    insert(&mut producer, json!({})).await.unwrap();
+    run(&mut producer, "commit").await;
+    assert_eq!(rings(&queue, &mut listener).await, 0, "set local");
+
+    let producer = Login::of("wxnotify_producer", queue.database()).await;
+    let set = format!("alter role {} set wxnotify.bell = 'off'", producer.name);
+    run(queue.pool(), &set).await;
+    let fresh = PgPool::connect_with(producer.pool.connect_options().as_ref().clone())
+        .await
+        .unwrap();
+    insert(&fresh, json!({})).await.unwrap();
+    assert_eq!(rings(&queue, &mut listener).await, 0, "alter role");
+    insert(&producer.pool, json!({})).await.unwrap();
+    assert_eq!(
+        rings(&queue, &mut listener).await,
+        1,
+        "sessions made before it"
+    );
+
+    run(
+        queue.pool(),
+        "do $$ begin execute format('alter database %I set wxnotify.bell = %L', current_database(), 'off'); end $$",
+    )
+    .await;
+    insert(&mut queue.session().await, json!({})).await.unwrap();
+    assert_eq!(rings(&queue, &mut listener).await, 0, "alter database");
+}
+
 async fn number(session: &mut PgConnection, statement: &'static str) -> i64 {
     sqlx::query_scalar(statement)
         .fetch_one(session)
@@ -94,9 +216,16 @@ async fn number(session: &mut PgConnection, statement: &'static str) -> i64 {
 }
 
 async fn oldest_transaction(session: &mut PgConnection) -> i64 {
-    let (armed, oldest): (bool, i64) = sqlx::query_as(BELL_STATE).fetch_one(session).await.unwrap();
+    let (armed, oldest) = state(session).await;
     assert!(armed);
     oldest
+}
+
+/// Whether the bell is armed, and the oldest running transaction.
+async fn state(session: &mut PgConnection) -> (bool, i64) {
+    let state: (Option<i64>, String, bool, i64) =
+        sqlx::query_as(BELL_STATE).fetch_one(session).await.unwrap();
+    (state.2, state.3)
 }
 
 /// The S9 case: nobody rings for it, so the fence must keep the worker polling until it can be seen.

@@ -8,6 +8,7 @@ use wxnotify::simulate::{Action, Rule};
 
 use super::{APP, SECRET, Scene, insert};
 use crate::harness::eventually;
+use crate::kernel::run;
 
 const OTHER_APP: &str = "wx5555666677778888";
 const OTHER_SECRET: &str = "WXNOTIFY_APPSECRET_wx5555666677778888";
@@ -48,7 +49,7 @@ async fn an_insert_wakes_a_sleeping_worker() {
     let _worker = scene.start(&[("WXNOTIFY_POLL_SECS", "60")]);
     for round in 1..=3 {
         eventually("the bell is armed", async || {
-            let armed = "select (last_value > 0)::int::bigint from notification_bell";
+            let armed = "select (last_value > extract(epoch from clock_timestamp()))::int::bigint from notification_bell";
             (scene.count(armed).await == 1).then_some(())
         })
         .await;
@@ -56,6 +57,37 @@ async fn an_insert_wakes_a_sleeping_worker() {
         scene.until_sends(round).await;
         scene.until(id, "sent").await;
     }
+}
+
+/// A transaction that has sent a NOTIFY cannot be prepared, and a sleeping worker asks for one.
+#[tokio::test]
+async fn a_producer_that_commits_in_two_phases_turns_the_bell_off_and_is_found_by_polling() {
+    let scene = Scene::new().await;
+    let allowed = "select current_setting('max_prepared_transactions')::bigint";
+    if scene.count(allowed).await == 0 {
+        println!("skipped: the server has max_prepared_transactions = 0");
+        return;
+    }
+    let _worker = scene.start(&[]);
+    eventually("the bell is armed", async || {
+        let armed = "select (last_value > extract(epoch from clock_timestamp()))::int::bigint from notification_bell";
+        (scene.count(armed).await == 1).then_some(())
+    })
+    .await;
+
+    let mut producer = scene.database.connect().await;
+    let gid = format!("two-phase-{}", std::process::id());
+    run(&mut producer, "set wxnotify.bell = 'off'").await;
+    run(&mut producer, "begin").await;
+    let id = insert(&mut producer, "oUser", json!({})).await;
+    run(&mut producer, &format!("prepare transaction '{gid}'")).await;
+    // The worker is past this row's time when it becomes visible.
+    let other = scene.insert("oOther", json!({})).await;
+    scene.until(other, "sent").await;
+    assert_eq!(scene.sends_to("oUser"), 0);
+    run(&mut producer, &format!("commit prepared '{gid}'")).await;
+    scene.until(id, "sent").await;
+    assert_eq!(scene.sends_to("oUser"), 1);
 }
 
 #[tokio::test]
