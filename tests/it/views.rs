@@ -415,6 +415,101 @@ async fn held_and_in_doubt_go_before_paused_and_paused_before_retrying_and_sched
     }
 }
 
+/// The breaker rests an app for seconds: what is scheduled for 2031 is not what it holds up.
+#[tokio::test]
+async fn a_pause_that_ends_before_a_rows_time_is_a_remark_and_a_longer_one_is_its_status() {
+    let queue = Queue::new().await;
+    let far = queue
+        .enqueue(json!({"openid": "far", "send_at": "2031-01-01T00:00:00Z"}))
+        .await;
+    let soon = queue
+        .enqueue(json!({"openid": "soon", "send_at": in_secs(20)}))
+        .await;
+    let retrying = queue.enqueue(json!({"openid": "retrying"})).await;
+    let due = queue.enqueue(json!({"openid": "due"})).await;
+    let stranger = queue
+        .enqueue(json!({"appid": "wx-stranger", "send_at": "2031-01-01T00:00:00Z"}))
+        .await;
+    queue
+        .force(&format!(
+            "update pending_notifications set waiting_for = 'retry', attempts = 1, last_errcode = -1, due = now() + interval '1 hour' where id = {retrying}"
+        ))
+        .await;
+    for (what, pause) in [
+        (
+            "app",
+            format!("pause_app_by_operator('{APP}', $, 'the breaker rests')"),
+        ),
+        (
+            "template",
+            format!("pause_template_by_operator('{APP}', 'template-1', $, 'the breaker rests')"),
+        ),
+    ] {
+        let pause_until = async |until: &str| {
+            let pause = pause.replace('$', until);
+            kernel::run(queue.pool(), &format!("select {pause}")).await;
+        };
+        let statuses = async || {
+            let mut statuses = Vec::new();
+            for id in [far, soon, retrying, due] {
+                statuses.push(status(&queue, id).await);
+                assert_eq!(
+                    explained(&queue, id).await["status"],
+                    statuses[statuses.len() - 1]
+                );
+            }
+            statuses
+        };
+        pause_until("now() + interval '30 seconds'").await;
+        assert_eq!(
+            statuses().await,
+            ["scheduled", "paused", "retrying", "paused"],
+            "{what}"
+        );
+        for id in [far, retrying] {
+            let (_, reason) = shown(&queue, id).await;
+            let remark = format!(" its {what} is paused: the breaker rests");
+            assert!(reason.contains(&remark), "{reason}");
+            let story = explained(&queue, id).await;
+            assert!(
+                story["sentence"]
+                    .as_str()
+                    .unwrap()
+                    .contains("before that: the breaker rests"),
+                "{story}"
+            );
+        }
+        pause_until("now() + interval '2 hours'").await;
+        assert_eq!(
+            statuses().await,
+            ["scheduled", "paused", "paused", "paused"],
+            "{what}"
+        );
+        pause_until("null").await;
+        assert_eq!(
+            statuses().await,
+            ["paused", "paused", "paused", "paused"],
+            "{what}"
+        );
+        let resume = match what {
+            "app" => format!("select resume_app('{APP}')"),
+            _ => format!("select resume_template('{APP}', 'template-1')"),
+        };
+        kernel::run(queue.pool(), &resume).await;
+        assert_eq!(
+            statuses().await,
+            ["scheduled", "scheduled", "retrying", "due"],
+            "{what}"
+        );
+        assert_eq!(shown(&queue, far).await.1, "not before send_at");
+    }
+    assert_eq!(
+        status(&queue, stranger).await,
+        "paused",
+        "nobody knows when"
+    );
+}
+
 #[tokio::test]
 async fn a_template_pause_that_ends_by_itself_says_when() {
     let queue = Queue::new().await;
@@ -512,8 +607,8 @@ async fn fill_with_every_combination(queue: &Queue) {
         queue.pool(),
         "insert into pending_notifications (appid, openid, template_id, data, business_ref, held)
          select a, 'user-' || n, t, '{\"thing1\": \"x\"}', 'order-' || n, false
-         from unnest(array['wxapp-one', 'wx-paused', 'wx-stranger']) a, unnest(array['template-1', 'template-paused']) t,
-              generate_series(1, 144) n",
+         from unnest(array['wxapp-one', 'wx-paused', 'wx-stranger', 'wx-rests', 'wx-rests-long']) a,
+              unnest(array['template-1', 'template-paused', 'template-rests']) t, generate_series(1, 144) n",
     )
     .await;
     kernel::run(queue.pool(), "select add_app('wx-paused')").await;
@@ -523,6 +618,16 @@ async fn fill_with_every_combination(queue: &Queue) {
         "select pause_template_by_operator('wxapp-one', 'template-paused')",
     )
     .await;
+    // Pauses that end before and after the time of the rows that have one, in an hour.
+    for rest in [
+        "add_app('wx-rests')",
+        "add_app('wx-rests-long')",
+        "pause_app_by_operator('wx-rests', now() + interval '30 seconds')",
+        "pause_app_by_operator('wx-rests-long', now() + interval '3 hours')",
+        "pause_template_by_operator('wxapp-one', 'template-rests', now() + interval '30 seconds')",
+    ] {
+        kernel::run(queue.pool(), &format!("select {rest}")).await;
+    }
     queue
         .force(
             "update pending_notifications p set

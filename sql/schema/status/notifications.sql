@@ -37,7 +37,7 @@ from (
     where r.in_doubt_since is not null and not r.held and not r.is_sending
 
     union all
-    -- paused, 1: the app is unknown or paused
+    -- paused, 1: the app is unknown or paused, beyond the row's time
     select 'paused', case when a.appid is null then 'unknown app' else 'app paused: ' || coalesce(a.pause_reason, 'no reason given') end,
            nullif(least(r.expire_at, r.login_until, case when a.appid is null then 'infinity' else greatest(r.due, a.paused_until, t.paused_until) end), 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
@@ -47,14 +47,14 @@ from (
     from notification_lanes l
     cross join lateral (
         select q.* from notifications_pending q
-        where q.appid = l.appid and q.lane = l.lane and q.in_doubt_since is null and not q.held and not q.is_sending
+        where q.appid = l.appid and q.lane = l.lane and q.app_is_paused and q.in_doubt_since is null and not q.held and not q.is_sending
         order by q.due, q.id + 0) r
     left join wechat_apps a on a.appid = r.appid
     left join wechat_templates t on t.appid = r.appid and t.template_id = r.template_id
     where l.app_is_paused
 
     union all
-    -- paused, 2: the template is paused. No index leads with the template: this reads the rows of its app.
+    -- paused, 2: the template is paused, beyond the row's time. No index leads with the template: this reads the rows of its app.
     select 'paused', 'template paused: ' || coalesce(t.pause_reason, 'no reason given'),
            nullif(least(r.expire_at, greatest(nullif(r.due, 'infinity'), t.paused_until)), 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
@@ -64,7 +64,7 @@ from (
     from wechat_templates t
     join notifications_pending r on r.appid = t.appid and r.template_id = t.template_id
     where t.paused_until > statement_timestamp()
-      and not r.app_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+      and r.template_is_paused and not r.app_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
     -- paused, 3: the pause is over, the row waits out the delay it was parked with
@@ -94,7 +94,11 @@ from (
     union all
     select 'retrying',
            case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)')
-                else coalesce(r.errmsg, 'waits for its next attempt') end,
+                else coalesce(r.errmsg, 'waits for its next attempt') end
+               || coalesce((select '; until ' || to_char(a.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its app is paused: ' || coalesce(a.pause_reason, 'no reason given')
+                            from wechat_apps a where a.appid = r.appid and a.paused_until > statement_timestamp()),
+                           (select '; until ' || to_char(t.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its template is paused: ' || coalesce(t.pause_reason, 'no reason given')
+                            from wechat_templates t where t.appid = r.appid and t.template_id = r.template_id and t.paused_until > statement_timestamp()), ''),
            r.due,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
@@ -105,8 +109,12 @@ from (
     where r.waiting_for = 'retry' and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
-    -- scheduled, 1: next_at is due alone, so that a condition on it reaches the index
-    select 'scheduled', 'not before send_at', r.due,
+    -- scheduled, 1: next_at is due alone, so that a condition on it reaches the index. A pause that ends before is a remark.
+    select 'scheduled', 'not before send_at'
+               || coalesce((select '; until ' || to_char(a.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its app is paused: ' || coalesce(a.pause_reason, 'no reason given')
+                            from wechat_apps a where a.appid = r.appid and a.paused_until > statement_timestamp()),
+                           (select '; until ' || to_char(t.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its template is paused: ' || coalesce(t.pause_reason, 'no reason given')
+                            from wechat_templates t where t.appid = r.appid and t.template_id = r.template_id and t.paused_until > statement_timestamp()), ''), r.due,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,

@@ -1,5 +1,6 @@
 -- The columns of `notifications` after status, reason and next_at, for rows not final; and the facts its arms ask for.
--- The facts are hashed sub-plans, built once per statement and arm: a join could become a nested loop on stale statistics.
+-- The facts are hashed sub-plans, built once per statement and arm: a join could become a nested loop on stale statistics. A pause
+-- that ends before the row's own time does not concern it: that is asked of such rows alone, by primary key.
 create or replace view notifications_pending as
 select q.*, q.app_is_paused or q.template_is_paused or q.is_parked or q.is_refused as is_paused
 from (
@@ -14,9 +15,14 @@ from (
                 select x.id, l.lease_id from notification_leases l cross join lateral unnest(l.ids) x (id)
                 where l.started_at is not null)) as is_sending,
            p.appid not in (select a.appid from wechat_apps a
-                           where a.paused_until is null or a.paused_until <= statement_timestamp()) as app_is_paused,
+                           where a.paused_until is null or a.paused_until <= statement_timestamp())
+           and case when p.due > statement_timestamp() and p.due < 'infinity' and (p.waiting_for is null or p.waiting_for = 'retry')
+                    then coalesce((select a.paused_until > p.due from wechat_apps a where a.appid = p.appid), true) else true end as app_is_paused,
            (p.appid, p.template_id) in (select t.appid, t.template_id from wechat_templates t
-                                        where t.paused_until > statement_timestamp()) as template_is_paused,
+                                        where t.paused_until > statement_timestamp())
+           and case when p.due > statement_timestamp() and p.due < 'infinity' and (p.waiting_for is null or p.waiting_for = 'retry')
+                    then (select t.paused_until > p.due from wechat_templates t where t.appid = p.appid and t.template_id = p.template_id)
+                    else true end as template_is_paused,
            p.waiting_for is not null and p.waiting_for in ('app', 'template') and p.due > statement_timestamp() as is_parked,
            p.waiting_for is not null and p.waiting_for = 'refused' as is_refused
     from pending_notifications p) q;
@@ -60,12 +66,12 @@ comment on column notifications_pending.last_lease is 'The lease that settled it
 comment on column notifications_pending.extra is 'What only one kind of message needs.';
 comment on column notifications_pending.login_at is 'When its login code is exchanged next.';
 comment on column notifications_pending.login_until is 'When its login code has expired.';
-comment on column notifications_pending.app_is_paused is 'Its app is unknown or paused.';
-comment on column notifications_pending.template_is_paused is 'Its template is paused.';
+comment on column notifications_pending.app_is_paused is 'Its app is unknown, or paused beyond its time.';
+comment on column notifications_pending.template_is_paused is 'Its template is paused beyond its time.';
 comment on column notifications_pending.is_parked is 'It waits out a delay it was given during a pause.';
 comment on column notifications_pending.is_refused is 'Its user refuses its template.';
 comment on column notifications_pending.is_sending is 'It is in flight.';
-comment on column notifications_pending.is_paused is 'Its app is unknown or paused, or its template is paused, or it waits out such a pause, or its user refuses its template.';
+comment on column notifications_pending.is_paused is 'Its app is unknown or paused, or its template is paused, beyond its time, or it waits out such a pause, or its user refuses its template.';
 
 grant select on notifications_pending to wxnotify_worker;
 grant select on notifications_pending to wxnotify_operator;

@@ -916,12 +916,16 @@ impl Model {
         });
         let parked =
             matches!(row.waiting, Some(Waiting::App | Waiting::Template)) && row.due > self.now;
+        // A pause that is over by then does not concern it; templates are paused without an end here.
+        let is_later = row.due > self.now
+            && row.due < NEVER
+            && matches!(row.waiting, None | Some(Waiting::Retry));
         let status = match &row.ended {
             Some(end) => end.status,
             None if sending => "sending",
             None if row.held => "held",
             None if row.in_doubt_since.is_some() => "in_doubt",
-            None if self.app_is_paused()
+            None if self.app_is_paused() && !(is_later && self.app_paused_until <= row.due)
                 || self.templates_paused.contains(&row.pair.1)
                 || parked =>
             {
