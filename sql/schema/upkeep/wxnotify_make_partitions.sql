@@ -14,6 +14,8 @@ begin
             v_name := v_parent || '_' || to_char(v_month, 'YYYY_MM');
             continue when to_regclass(quote_ident(v_name)) is not null;
             execute format('create table %I (like %I including defaults including constraints including storage including comments)', v_name, v_parent);
+            -- For publications; costs nothing unless wal_level is logical. Each partition has its own.
+            execute format('alter table %I replica identity full', v_name);
             execute format('alter table %I attach partition %I for values from (%L) to (%L)', v_parent, v_name,
                 v_month || ' 00:00:00+00', (v_month + interval '1 month')::date || ' 00:00:00+00');
             execute format('comment on table %I is %L', v_name, 'Partition of ' || v_parent || ' for ' || to_char(v_month, 'YYYY-MM') || ' (UTC).');
