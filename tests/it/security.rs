@@ -3,6 +3,7 @@
 mod attempts;
 mod listener;
 mod roles;
+mod server_log;
 pub mod tls;
 
 use std::sync::atomic::{AtomicU32, Ordering};
