@@ -88,6 +88,11 @@ async fn look_at_database(store: &Store, connections: Option<u32>) -> Vec<Findin
         checks::schema(&Standing::of(&found, &schema::OF_THIS_PROGRAM))
     }));
     findings.push(judge(
+        "server log",
+        store.look_at_log_settings().await,
+        |settings| checks::server_log(&settings),
+    ));
+    findings.push(judge(
         "holding back VACUUM",
         store.look_at_holders().await,
         |holders| checks::holders(&holders),
@@ -119,6 +124,19 @@ async fn look_at_queue(store: &Store) -> Vec<Finding> {
         judge("ids", store.look_for_stale_sequences().await, |stale| {
             checks::sequences(&stale)
         }),
+        judge(
+            "publications",
+            store.look_at_publications().await,
+            |tables| checks::publications(&tables),
+        ),
+        judge("held locks", store.blockers(None).await, |blockers| {
+            checks::held_locks(&blockers, Utc::now())
+        }),
+        judge(
+            "restored rows",
+            store.look_for_missing_traces().await,
+            |traces| checks::missing_traces(&traces),
+        ),
         judge(
             "lapsed leases",
             store.look_at_lapsed_leases().await,

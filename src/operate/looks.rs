@@ -12,7 +12,7 @@ use super::templates::stranded_step;
 use crate::legible::{command, few};
 use crate::store::mirror::Stranded;
 use crate::store::operators::{
-    Backlog, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
+    Backlog, Blocker, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
 };
 use crate::store::{Punishment, Store};
 
@@ -66,6 +66,7 @@ struct Glance {
     failures: Vec<Failure>,
     dead: Vec<DeadCount>,
     workers: Vec<LiveWorker>,
+    blockers: Vec<Blocker>,
     pauses: Vec<Pause>,
     tokens: Vec<TokenState>,
     stranded: Vec<Stranded>,
@@ -128,6 +129,7 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
         failures: store.failures_of_last_day(appid).await?,
         dead: store.dead_letters_of_last_day(appid).await?,
         workers: store.live_workers().await?,
+        blockers: store.blockers(appid).await?,
         pauses: store.pauses(appid).await?,
         tokens: store.token_states(appid).await?,
         stranded: store.stranded(appid).await?,
@@ -139,7 +141,7 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
     let steps = next_steps(&glance, &unknown, oldest);
     let mut report = Report::new(json!({
         "backlog": glance.backlog, "oldest_due": oldest, "in_doubt": glance.doubts, "failures_last_day": glance.failures,
-        "dead_last_day": glance.dead, "workers": glance.workers, "pauses": glance.pauses, "tokens": glance.tokens,
+        "dead_last_day": glance.dead, "workers": glance.workers, "blockers": glance.blockers, "pauses": glance.pauses, "tokens": glance.tokens,
         "stranded": glance.stranded, "punishments_last_week": glance.punishments, "next_steps": steps,
         "unknown_apps": first(&unknown), "left_out": left_out,
     }));
@@ -186,6 +188,15 @@ fn next_steps(glance: &Glance, unknown: &[String], oldest: Option<DateTime<Utc>>
             )
         });
     }
+    steps.extend(glance.blockers.iter().map(|blocker| {
+        let since = blocker.since;
+        format!(
+            "{}{}, and workers wait for it: let it commit or roll back, or `{}`",
+            blocker.sentence(),
+            since.map_or_else(String::new, |since| format!(", for {}", age(since))),
+            blocker.end_with
+        )
+    }));
     steps.extend(glance.stranded.iter().map(stranded_step));
     let is_stranded = |pause: &Pause| {
         let of = |row: &Stranded| pause.template_id.as_ref() == Some(&row.template_id);

@@ -122,6 +122,47 @@ pub struct MonthPartition {
     pub there: bool,
 }
 
+/// A table whose changes are published although it has no replica identity.
+#[derive(Debug, Clone, FromRow)]
+pub struct UnidentifiedTable {
+    /// The publication.
+    pub publication: String,
+    /// The table.
+    pub name: String,
+}
+
+/// What puts statements and their parameters into the server's log: settings, as `SHOW` shows them.
+#[derive(Debug, Clone, FromRow)]
+pub struct LogSettings {
+    /// `none`, `ddl`, `mod` or `all`.
+    pub log_statement: String,
+    /// The least severity of an error whose statement is logged.
+    pub log_min_error_statement: String,
+    /// Statements that take so long are logged; `-1`: none.
+    pub log_min_duration_statement: String,
+    /// As above, for a sample of them.
+    pub log_min_duration_sample: String,
+    /// The share of transactions whose statements are all logged.
+    pub log_transaction_sample_rate: f64,
+    /// `auto_explain.log_min_duration`; `-1`: off, or not loaded.
+    pub auto_explain: String,
+    /// How much of a parameter goes along with a statement; `0`: nothing.
+    pub log_parameter_max_length: String,
+    /// How much of a parameter goes along with an error; `0`: nothing.
+    pub log_parameter_max_length_on_error: String,
+    /// `terse`, `default` or `verbose`.
+    pub log_error_verbosity: String,
+}
+
+/// What a partial restore left behind; each counted up to 1,000.
+#[derive(Debug, Clone, FromRow)]
+pub struct MissingTraces {
+    /// Rows whose counted attempts are on no record.
+    pub without_attempts: i64,
+    /// Rows that name a lease with a number not given out yet.
+    pub of_unknown_leases: i64,
+}
+
 /// Leases that nobody took over.
 #[derive(Debug, Clone, FromRow)]
 pub struct LapsedLeases {
@@ -264,6 +305,37 @@ impl Store {
     pub async fn look_for_broken_objects(&self) -> Result<Vec<BrokenObject>, StoreError> {
         let query = sqlx::query_as(include_str!("../../sql/doctor/broken_objects.sql"));
         self.read_rows("doctor/broken_objects", query).await
+    }
+
+    /// Tables that are published without a replica identity.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_at_publications(&self) -> Result<Vec<UnidentifiedTable>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/publications.sql"));
+        self.read_rows("doctor/publications", query).await
+    }
+
+    /// What the server logs of statements.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn look_at_log_settings(&self) -> Result<LogSettings, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/log_settings.sql"));
+        self.run("doctor/log_settings", query.fetch_one(&self.pool))
+            .await
+    }
+
+    /// What a restore of some tables without the others left behind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_for_missing_traces(&self) -> Result<MissingTraces, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/traces.sql"));
+        self.run("doctor/traces", query.fetch_one(&self.pool)).await
     }
 
     /// The partitions of this month and the next.

@@ -297,6 +297,50 @@ pub struct LiveWorker {
     pub in_flight: i32,
 }
 
+/// A session or prepared transaction that holds what workers need.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct Blocker {
+    /// What it holds: a lock of wxnotify, or tables.
+    pub holds: String,
+    /// The mini-program that sends nothing meanwhile; `None`: all may be concerned.
+    pub appid: Option<String>,
+    /// Its server process; `None`: a prepared transaction.
+    pub pid: Option<i32>,
+    /// The name of the prepared transaction.
+    pub prepared: Option<String>,
+    /// Its database user.
+    pub username: Option<String>,
+    /// Its `application_name`.
+    pub application: Option<String>,
+    /// Since when; `None`: this user may not see it, and nobody waits.
+    pub since: Option<DateTime<Utc>>,
+    /// How many wait for it at this moment.
+    pub waiting: i64,
+    /// The statement that ends it.
+    pub end_with: String,
+}
+
+impl Blocker {
+    /// Who holds what.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let who = match (self.pid, &self.prepared) {
+            (Some(pid), _) => format!("session {pid}"),
+            (None, Some(name)) => format!("prepared transaction {name}"),
+            (None, None) => "a session".to_owned(),
+        };
+        let user = self.username.as_deref().unwrap_or("unknown");
+        let application = self.application.as_deref();
+        let application = application.map_or_else(String::new, |name| format!(" ({name})"));
+        let app = self.appid.as_deref();
+        let app = app.map_or_else(String::new, |appid| format!(" {appid}"));
+        format!(
+            "{who} of user {user}{application} holds {}{app}",
+            self.holds
+        )
+    }
+}
+
 /// An app or template that sends nothing now.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct Pause {
@@ -665,6 +709,15 @@ impl Store {
         self.read_rows(
             "live_workers",
             sqlx::query_as(include_str!("../../sql/live_workers.sql")),
+        )
+        .await
+    }
+
+    /// Who holds what workers need.
+    pub async fn blockers(&self, appid: Option<&str>) -> Result<Vec<Blocker>, StoreError> {
+        self.read_rows(
+            "blockers",
+            sqlx::query_as(include_str!("../../sql/blockers.sql")).bind(appid),
         )
         .await
     }

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use wxnotify::operate::report::{Report, Style};
 use wxnotify::operate::{OperateCommand, execute};
 use wxnotify::store::Store;
@@ -89,6 +89,10 @@ async fn a_healthy_installation_has_no_failure() {
         "autovacuum",
         "triggers and indexes",
         "partitions",
+        "publications",
+        "held locks",
+        "restored rows",
+        "server log",
         "lapsed leases",
         "workers",
         "apps",
@@ -398,6 +402,286 @@ async fn a_stranger_without_any_right_is_told_so() {
     let login = Login::of("pg_monitor", queue.database()).await;
     let report = examine(&login.pool).await;
     assert_eq!(report.exit() as u8, 1);
+}
+
+/// The published table of a partition that an administrator made, or restored, without what ours have.
+#[tokio::test]
+async fn a_table_that_is_published_without_a_replica_identity_is_named() {
+    let queue = Queue::new().await;
+    let month: String = sqlx::query_scalar("select to_char(now() at time zone 'UTC', 'YYYY_MM')")
+        .fetch_one(queue.pool())
+        .await
+        .unwrap();
+    for (publication, taken_from, taken) in [
+        ("for all tables", "notification_history", true),
+        (
+            "for table notification_attempts with (publish_via_partition_root)",
+            "notification_attempts",
+            true,
+        ),
+        (
+            "for all tables with (publish = 'insert')",
+            "notification_history",
+            false,
+        ),
+        ("for table wechat_apps", "notification_history", false),
+    ] {
+        let table = format!("{taken_from}_{month}");
+        run(
+            queue.pool(),
+            &format!("alter table {table} replica identity default"),
+        )
+        .await;
+        run(
+            queue.pool(),
+            &format!("create publication copy {publication}"),
+        )
+        .await;
+        let report = examine(queue.pool()).await;
+        if taken {
+            assert_found(
+                &report,
+                "publications",
+                "failure",
+                &format!("{table} of copy"),
+            );
+        } else {
+            assert_found(&report, "publications", "ok", "");
+        }
+        run(
+            queue.pool(),
+            &format!("alter table {table} replica identity full"),
+        )
+        .await;
+        assert_found(&examine(queue.pool()).await, "publications", "ok", "");
+        run(queue.pool(), "drop publication copy").await;
+    }
+}
+
+async fn command(pool: &PgPool, line: &[&str]) -> Report {
+    let line = Line::parse_from([&["wxnotify"], line].concat());
+    execute(line.command, &Store::new(pool.clone()))
+        .await
+        .unwrap()
+}
+
+/// Who holds it is named with pid or name by doctor, status and explain, for two seconds or longer.
+#[tokio::test]
+async fn whoever_holds_what_workers_need_is_named() {
+    let queue = Queue::new().await;
+    make_healthy(&queue).await;
+    let id = queue.enqueue(json!({})).await;
+    let app_lock = format!("pg_advisory_xact_lock(20786, hashtext('{APP}'))");
+    let session_lock = format!("pg_advisory_lock(20786, hashtext('{APP}'))");
+    for (statements, named, concerns_the_row) in [
+        (
+            ["begin", &format!("select resume_app('{APP}')")],
+            "the lock of a mini-program",
+            true,
+        ),
+        (
+            ["begin", &format!("select {app_lock}")],
+            "the lock of a mini-program",
+            true,
+        ),
+        // Outside a transaction, and idle since.
+        (
+            ["select 1", &format!("select {session_lock}")],
+            "the lock of a mini-program",
+            true,
+        ),
+        (
+            ["begin", "select pg_advisory_xact_lock(20787, 0)"],
+            "the lock of the partitions",
+            false,
+        ),
+        (
+            ["begin", "select pg_advisory_xact_lock(20785, 0)"],
+            "the lock of the ledger",
+            false,
+        ),
+        (
+            ["begin", "lock table notification_history in share mode"],
+            "notification_history",
+            true,
+        ),
+        (
+            [
+                "begin",
+                "lock table pending_notifications in exclusive mode",
+            ],
+            "pending_notifications",
+            true,
+        ),
+    ] {
+        let mut session = queue.session().await;
+        for statement in statements {
+            run(&mut session, statement).await;
+        }
+        let pid = format!("session {}", crate::kernel::backend(&mut session).await);
+        let report = harness::eventually("it is named", async || {
+            let report = examine(queue.pool()).await;
+            let found = findings(&report, "held locks");
+            (found[0].0 != "ok").then_some(report)
+        })
+        .await;
+        let found = findings(&report, "held locks")[0];
+        assert!(
+            found.1.contains(&pid) && found.1.contains(named),
+            "{statements:?}: {found:?}"
+        );
+        assert!(found.1.contains("since 2"), "{found:?}");
+        assert!(
+            found.2.unwrap().contains("pg_terminate_backend"),
+            "{found:?}"
+        );
+
+        let status = command(queue.pool(), &["status"])
+            .await
+            .to_text(Style::PLAIN);
+        assert!(status.contains(&pid) && status.contains(named), "{status}");
+        let explained = command(queue.pool(), &["explain", &id.to_string()]).await;
+        let explained = explained.to_text(Style::PLAIN);
+        assert_eq!(
+            explained.contains(&pid),
+            concerns_the_row,
+            "{statements:?}: {explained}"
+        );
+        sqlx::Connection::close(session).await.unwrap();
+        harness::eventually("it is over", async || {
+            let report = examine(queue.pool()).await;
+            (findings(&report, "held locks")[0].0 == "ok").then_some(())
+        })
+        .await;
+    }
+    let explained = command(queue.pool(), &["explain", &id.to_string()]).await;
+    assert!(!explained.to_text(Style::PLAIN).contains("held up"));
+}
+
+/// It has no process that could be named, and nothing ends it but its name.
+#[tokio::test]
+async fn a_prepared_transaction_that_holds_a_mini_programs_lock_is_named_by_its_name() {
+    let queue = Queue::new().await;
+    let mut session = queue.session().await;
+    let gid = format!("forgotten-{}", std::process::id());
+    for statement in [
+        "begin",
+        &format!("select pg_advisory_xact_lock(20786, hashtext('{APP}'))"),
+    ] {
+        run(&mut session, statement).await;
+    }
+    let prepare = AssertSqlSafe(format!("prepare transaction '{gid}'"));
+    if let Err(error) = sqlx::query(prepare).execute(&mut session).await {
+        println!("skipped: {error}");
+        return;
+    }
+    let report = harness::eventually("it is named", async || {
+        let report = examine(queue.pool()).await;
+        (findings(&report, "held locks")[0].0 != "ok").then_some(report)
+    })
+    .await;
+    assert_found(
+        &report,
+        "held locks",
+        findings(&report, "held locks")[0].0,
+        &gid,
+    );
+    let next = findings(&report, "held locks")[0].2.unwrap();
+    let rollback = format!("rollback prepared '{gid}'");
+    assert!(next.contains(&rollback), "{next}");
+    run(&mut session, &rollback).await;
+}
+
+/// A forgotten BEGIN around it would stop the mini-program for as long as nobody notices.
+#[tokio::test]
+async fn a_transaction_that_resumed_something_may_not_be_left_idle() {
+    let queue = Queue::new().await;
+    let mut session = queue.session().await;
+    let patience = "select current_setting('idle_in_transaction_session_timeout')";
+    let template = format!("select resume_template('{APP}', 'template-1')");
+    run(
+        queue.pool(),
+        &format!("select pause_template_by_operator('{APP}', 'template-1')"),
+    )
+    .await;
+    for verb in [format!("select resume_app('{APP}')"), template] {
+        for (own, expected) in [("0", "30s"), ("1h", "30s"), ("5s", "5s")] {
+            run(
+                &mut session,
+                &format!("set idle_in_transaction_session_timeout = '{own}'"),
+            )
+            .await;
+            run(&mut session, "begin").await;
+            run(&mut session, &verb).await;
+            let within: String = sqlx::query_scalar(patience)
+                .fetch_one(&mut session)
+                .await
+                .unwrap();
+            assert_eq!(within, expected, "{verb}");
+            run(&mut session, "commit").await;
+            let after: String = sqlx::query_scalar(patience)
+                .fetch_one(&mut session)
+                .await
+                .unwrap();
+            assert_eq!(after, own, "{verb}");
+        }
+    }
+}
+
+/// What a restore of one table without the others looks like.
+#[tokio::test]
+async fn rows_without_their_attempts_or_leases_are_counted() {
+    let queue = Queue::new().await;
+    let ids = queue
+        .enqueue_all(["retrying", "doubtful", "fresh"].map(|openid| json!({"openid": openid})))
+        .await;
+    let lease = queue.lease_and_start("worker/1").await;
+    let outcomes = [Outcome::retry(ids[0]), Outcome::doubt(ids[1])];
+    queue.settle(&lease, &outcomes).await;
+    queue.expire_leases().await;
+    queue.rescue().await;
+    assert_found(&examine(queue.pool()).await, "restored rows", "ok", "");
+
+    run(
+        queue.pool(),
+        &format!(
+            "delete from notification_attempts where notification_id = {}",
+            ids[0]
+        ),
+    )
+    .await;
+    assert_found(
+        &examine(queue.pool()).await,
+        "restored rows",
+        "failure",
+        "1 rows with attempts",
+    );
+    run(queue.pool(), "delete from notification_attempts").await;
+    assert_found(
+        &examine(queue.pool()).await,
+        "restored rows",
+        "failure",
+        "3 rows with attempts",
+    );
+    let worker = Login::of("wxnotify_worker", queue.database()).await;
+    assert_found(
+        &examine(&worker.pool).await,
+        "restored rows",
+        "failure",
+        "3 rows with attempts",
+    );
+    // The lease it names is that of another database.
+    run(
+        queue.pool(),
+        "select setval('notification_leases_lease_id_seq', 1, false)",
+    )
+    .await;
+    assert_found(
+        &examine(queue.pool()).await,
+        "restored rows",
+        "failure",
+        "of leases whose numbers",
+    );
 }
 
 async fn program(

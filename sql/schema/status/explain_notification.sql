@@ -15,6 +15,8 @@ declare
     v_receipt    text;   -- what a sent event that is no success says
     v_which      record; -- which 43101 it was
     v_refused    record; -- the refusal that a row waits out
+    v_blocker    record; -- who holds what the workers need
+    v_holder     text;   -- that in words
     v_new_id     bigint;
     v_old_id     bigint;
     v_form       constant text := 'YYYY-MM-DD HH24:MI:SSOF';
@@ -235,6 +237,26 @@ begin
         sentence_zh := sentence_zh || '同一应答也到达了另一条通知，至多属于其中之一：msgid 存疑。';
         what_next := 'Only WeChat''s sent event says whose it is; the timeline names the other notification.';
         what_next_zh := '只有微信的送达事件能说明归属；另一条通知见 timeline。';
+    end if;
+    if n.status in ('scheduled', 'retrying') and v_app.paused_until > statement_timestamp() then
+        sentence := sentence || format(' Its app is paused until %s, before that: %s.', to_char(v_app.paused_until, v_form), coalesce(v_app.pause_reason, 'no reason given'));
+        sentence_zh := sentence_zh || format('该小程序在此之前暂停至 %s（%s）。', to_char(v_app.paused_until, v_form), coalesce(v_app.pause_reason, '未说明原因'));
+    elsif n.status in ('scheduled', 'retrying') and v_template.paused_until > statement_timestamp() then
+        sentence := sentence || format(' Its template is paused until %s, before that: %s.', to_char(v_template.paused_until, v_form), coalesce(v_template.pause_reason, 'no reason given'));
+        sentence_zh := sentence_zh || format('该模板在此之前暂停至 %s（%s）。', to_char(v_template.paused_until, v_form), coalesce(v_template.pause_reason, '未说明原因'));
+    end if;
+    if n.finished_at is null and n.status <> 'held' and (n.status = 'sending' or n.next_at <= statement_timestamp()) then
+        select b.* into v_blocker from wxnotify_blockers() b
+        where b.appid = n.appid or b.appid is null and b.holds not like 'the lock%' order by b.appid is null, b.since limit 1;
+        if v_blocker.holds is not null then
+            v_holder := coalesce('session ' || v_blocker.pid, 'prepared transaction ' || v_blocker.prepared)
+                || coalesce(' of user ' || v_blocker.username, '') || coalesce(' (' || v_blocker.application || ')', '');
+            sentence := sentence || format(' It is held up%s: %s holds %s.', coalesce(' since ' || to_char(v_blocker.since, v_form), ''), v_holder, v_blocker.holds);
+            sentence_zh := sentence_zh || format('被阻塞%s：%s 持有%s。', coalesce('（自 ' || to_char(v_blocker.since, v_form) || ' 起）', ''), v_holder,
+                case when v_blocker.appid is null then '表锁：' || v_blocker.holds else '该小程序的锁' end);
+            what_next := format('Let that one commit or roll back, or end it: %s.', v_blocker.end_with);
+            what_next_zh := format('请让其提交或回滚，或将其结束：%s。', v_blocker.end_with);
+        end if;
     end if;
     if v_new_id is not null then
         what_next := format('It was redriven as notification %s: explain that one.', v_new_id);

@@ -6,7 +6,7 @@ begin
     perform wxnotify_need_read_committed();
     perform wxnotify_need_app(p_appid);
     update wechat_apps set paused_until = null, pause_reason = null, pause_errcode = null where appid = p_appid;
-    perform wxnotify_lock_app(p_appid);
+    perform wxnotify_lock_app_for_verb(p_appid);
     v_rows := wxnotify_unpark(p_appid, null, 'app', p_rows);
     perform wxnotify_record_action('resume_app', jsonb_build_object('appid', p_appid), v_rows, p_note);
     return v_rows;

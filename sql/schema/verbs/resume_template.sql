@@ -5,7 +5,7 @@ declare
 begin
     perform wxnotify_need_read_committed();
     update wechat_templates set paused_until = null, pause_reason = null, pause_errcode = null where appid = p_appid and template_id = p_template_id;
-    perform wxnotify_lock_app(p_appid);
+    perform wxnotify_lock_app_for_verb(p_appid);
     v_rows := wxnotify_unpark(p_appid, p_template_id, 'template', p_rows);
     perform wxnotify_record_action('resume_template', jsonb_build_object('appid', p_appid, 'template_id', p_template_id), v_rows, p_note);
     return v_rows;

@@ -12,10 +12,10 @@ use crate::legible::{command, few, legible};
 use crate::operate::looks::{is_of_unknown_app, resume_command};
 use crate::schema::Standing;
 use crate::store::doctor::{
-    AppCare, Backends, BrokenObject, ForeignEvents, Holder, LapsedLeases, MonthPartition, Rights,
-    Server, StaleSequence, TableCare,
+    AppCare, Backends, BrokenObject, ForeignEvents, Holder, LapsedLeases, LogSettings,
+    MissingTraces, MonthPartition, Rights, Server, StaleSequence, TableCare, UnidentifiedTable,
 };
-use crate::store::operators::{Backlog, LiveWorker, Pause};
+use crate::store::operators::{Backlog, Blocker, LiveWorker, Pause};
 use crate::store::{Address, Durability, StoreError};
 
 /// How many connections a worker takes unless told otherwise, and at least.
@@ -696,6 +696,166 @@ pub fn broken_objects(broken: &[BrokenObject]) -> Finding {
     Finding::ok(check, "all are enabled and valid", "")
 }
 
+/// Whether the server's log may show messages, openids and tokens.
+#[must_use]
+pub fn server_log(settings: &LogSettings) -> Finding {
+    let check = "server log";
+    let why = "statements and their parameters hold messages, openids and access tokens, and logs are read and kept by others";
+    let is_on = |duration: &str| duration != "-1";
+    let mut loud = Vec::new();
+    if matches!(settings.log_statement.as_str(), "mod" | "all") {
+        loud.push(format!("log_statement = {}", settings.log_statement));
+    }
+    for (name, duration) in [
+        (
+            "log_min_duration_statement",
+            &settings.log_min_duration_statement,
+        ),
+        ("log_min_duration_sample", &settings.log_min_duration_sample),
+        ("auto_explain.log_min_duration", &settings.auto_explain),
+    ] {
+        if is_on(duration) {
+            loud.push(format!("{name} = {duration}"));
+        }
+    }
+    if settings.log_transaction_sample_rate > 0.0 {
+        loud.push("log_transaction_sample_rate > 0".to_owned());
+    }
+    if !loud.is_empty() && settings.log_parameter_max_length != "0" {
+        loud.push(format!(
+            "log_parameter_max_length = {}",
+            settings.log_parameter_max_length
+        ));
+        return Finding::warning(
+            check,
+            format!(
+                "statements are logged with their parameters ({})",
+                loud.join(", ")
+            ),
+            why,
+            "set log_parameter_max_length = 0 and let producers bind parameters, or turn these settings off for their roles",
+        );
+    }
+    if settings.log_parameter_max_length_on_error != "0" {
+        return Finding::warning(
+            check,
+            format!(
+                "a refused statement is logged with its parameters (log_parameter_max_length_on_error = {})",
+                settings.log_parameter_max_length_on_error
+            ),
+            why,
+            "set log_parameter_max_length_on_error = 0",
+        );
+    }
+    let found = if loud.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "statements are logged without parameters; {}; ",
+            loud.join(", ")
+        )
+    };
+    let refused = match (
+        settings.log_min_error_statement.as_str(),
+        settings.log_error_verbosity.as_str(),
+    ) {
+        ("fatal" | "panic", "terse") => "no text of a refused statement is logged",
+        ("fatal" | "panic", _) => "of a refused statement only JSON that cannot be read is logged",
+        (_, "terse") => "a refused statement is logged as written: what is bound is not",
+        _ => {
+            "a refused statement is logged as written: what is bound is not, but JSON that cannot be read"
+        }
+    };
+    Finding::ok(check, format!("{found}{refused}"), why)
+}
+
+/// Whether a logical copy of our tables can be kept without refusing our own changes.
+#[must_use]
+pub fn publications(tables: &[UnidentifiedTable]) -> Finding {
+    let check = "publications";
+    let why = "Postgres refuses every UPDATE and DELETE of a published table that has no replica identity";
+    if tables.is_empty() {
+        return Finding::ok(check, "every published table has a replica identity", why);
+    }
+    let named: Vec<String> = tables
+        .iter()
+        .map(|table| format!("{} of {}", table.name, table.publication))
+        .collect();
+    let alter: Vec<String> = tables
+        .iter()
+        .map(|table| format!("ALTER TABLE {} REPLICA IDENTITY FULL", table.name))
+        .collect();
+    Finding::failure(
+        check,
+        format!("without replica identity: {}", named.join(", ")),
+        why,
+        alter.join("; "),
+    )
+}
+
+/// Whether somebody holds what workers need.
+#[must_use]
+pub fn held_locks(blockers: &[Blocker], now: DateTime<Utc>) -> Finding {
+    let check = "held locks";
+    let why = "workers wait for it: what it covers is neither sent nor settled meanwhile";
+    let Some(first) = blockers
+        .iter()
+        .min_by_key(|blocker| blocker.since.unwrap_or(now))
+    else {
+        return Finding::ok(check, "nobody holds what workers need", why);
+    };
+    let since = first.since.map_or_else(
+        || "since when is not visible to this role".to_owned(),
+        |since| {
+            format!(
+                "since {} ({} s)",
+                since.format("%Y-%m-%d %H:%M:%SZ"),
+                (now - since).num_seconds()
+            )
+        },
+    );
+    let others = match blockers.len() {
+        1 => String::new(),
+        many => format!("; and {} more (notification_blockers)", many - 1),
+    };
+    let found = format!("{}, {since}{others}", first.sentence());
+    let next = format!("let it commit or roll back, or end it: {}", first.end_with);
+    let is_long = first
+        .since
+        .is_some_and(|since| now - since > TimeDelta::seconds(10));
+    if is_long {
+        Finding::failure(check, found, why, next)
+    } else {
+        Finding::warning(check, found, why, next)
+    }
+}
+
+/// Whether rows came here without what belongs to them.
+#[must_use]
+pub fn missing_traces(traces: &MissingTraces) -> Finding {
+    let check = "restored rows";
+    let why =
+        "whether a message was sent before is known by its attempts and by the lease it was in";
+    let next = "restore notification_attempts and notification_leases with pending_notifications, all of one moment (docs/operations.md), or look through those rows before a worker starts";
+    let mut found = Vec::new();
+    if traces.without_attempts > 0 {
+        found.push(format!(
+            "{} rows with attempts or in doubt, of which no attempt is on record",
+            traces.without_attempts
+        ));
+    }
+    if traces.of_unknown_leases > 0 {
+        found.push(format!(
+            "{} rows of leases whose numbers are still to be given out",
+            traces.of_unknown_leases
+        ));
+    }
+    if found.is_empty() {
+        return Finding::ok(check, "none without its attempts and leases", why);
+    }
+    Finding::failure(check, found.join("; "), why, next)
+}
+
 /// Whether settling has where to write.
 #[must_use]
 pub fn partitions(partitions: &[MonthPartition]) -> Finding {
@@ -1374,6 +1534,80 @@ mod tests {
             Verdict::Warning
         );
         assert_eq!(declared_pooler(false, None).verdict, Verdict::NotVisible);
+    }
+
+    fn log_settings() -> LogSettings {
+        LogSettings {
+            log_statement: "none".to_owned(),
+            log_min_error_statement: "error".to_owned(),
+            log_min_duration_statement: "-1".to_owned(),
+            log_min_duration_sample: "-1".to_owned(),
+            log_transaction_sample_rate: 0.0,
+            auto_explain: "-1".to_owned(),
+            log_parameter_max_length: "-1".to_owned(),
+            log_parameter_max_length_on_error: "0".to_owned(),
+            log_error_verbosity: "default".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_log_is_loud_when_parameters_reach_it() {
+        assert_eq!(server_log(&log_settings()).verdict, Verdict::Ok);
+        let spoilt: [fn(&mut LogSettings); 7] = [
+            |log| log.log_statement = "mod".to_owned(),
+            |log| log.log_statement = "all".to_owned(),
+            |log| log.log_min_duration_statement = "250ms".to_owned(),
+            |log| log.log_min_duration_sample = "0".to_owned(),
+            |log| log.log_transaction_sample_rate = 0.01,
+            |log| log.auto_explain = "1s".to_owned(),
+            |log| log.log_parameter_max_length_on_error = "-1".to_owned(),
+        ];
+        for spoil in spoilt {
+            let mut settings = log_settings();
+            spoil(&mut settings);
+            assert_eq!(
+                server_log(&settings).verdict,
+                Verdict::Warning,
+                "{settings:?}"
+            );
+            settings.log_parameter_max_length = "0".to_owned();
+            settings.log_parameter_max_length_on_error = "0".to_owned();
+            assert_eq!(server_log(&settings).verdict, Verdict::Ok, "{settings:?}");
+        }
+        let ddl = LogSettings {
+            log_statement: "ddl".to_owned(),
+            ..log_settings()
+        };
+        assert_eq!(server_log(&ddl).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_lock_is_worse_the_longer_it_is_held_and_named_even_if_nobody_may_see_since_when() {
+        let now = DateTime::UNIX_EPOCH;
+        let blocker = |secs: Option<i64>| Blocker {
+            holds: "the lock of a mini-program".to_owned(),
+            appid: Some("wx1".to_owned()),
+            pid: Some(4711),
+            prepared: None,
+            username: Some("psmith".to_owned()),
+            application: None,
+            since: secs.map(|secs| now - TimeDelta::seconds(secs)),
+            waiting: 0,
+            end_with: "select pg_terminate_backend(4711)".to_owned(),
+        };
+        assert_eq!(held_locks(&[], now).verdict, Verdict::Ok);
+        assert_eq!(
+            held_locks(&[blocker(Some(3))], now).verdict,
+            Verdict::Warning
+        );
+        assert_eq!(held_locks(&[blocker(None)], now).verdict, Verdict::Warning);
+        let long = held_locks(&[blocker(Some(3)), blocker(Some(100))], now);
+        assert_eq!(long.verdict, Verdict::Failure);
+        assert!(
+            long.found.contains("session 4711 of user psmith holds the lock of a mini-program wx1, since 1969-12-31 23:58:20Z (100 s); and 1 more"),
+            "{}",
+            long.found
+        );
     }
 
     #[test]
