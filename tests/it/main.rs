@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod connecting;
 mod contract;
+mod copies;
 mod credits;
 mod delivery;
 mod demo;
