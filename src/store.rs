@@ -151,6 +151,30 @@ impl StoreError {
         code.starts_with("22") || (code.starts_with("23") && refused.constraint().is_some())
     }
 
+    /// The server understood the statement and refused it for what it says or meets: values, or what others hung on our
+    /// tables. Nothing that passes by itself: no connection, no lock, no end by somebody, no lack of anything.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        /// SQLSTATE classes that say nothing about rows.
+        const PASSING: [&str; 8] = ["08", "25", "40", "53", "55", "57", "58", "XX"];
+        self.sqlstate().is_some_and(|code| {
+            !PASSING.iter().any(|class| code.starts_with(class)) && !self.is_missing_partition()
+        })
+    }
+
+    /// A row found no partition of its month: a violated check that names no constraint.
+    #[must_use]
+    pub fn is_missing_partition(&self) -> bool {
+        let Self::Database {
+            source: sqlx::Error::Database(refused),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        refused.code().is_some_and(|code| code == "23514") && refused.constraint().is_none()
+    }
+
     /// The five-character code of the server's refusal, if the server answered.
     #[must_use]
     pub fn sqlstate(&self) -> Option<String> {
@@ -660,6 +684,44 @@ impl Store {
         self.run("start_many", query.fetch_all(&self.pool)).await
     }
 
+    /// Lets started leases of one worker last for `length` from now; one whose row a settle of it holds at this moment is
+    /// passed over. Returns the ids of those that last longer.
+    ///
+    /// # Errors
+    ///
+    /// They may or may not last longer: ask again.
+    pub async fn renew(
+        &self,
+        leases: &[LeaseKey],
+        length: Duration,
+    ) -> Result<Vec<i64>, StoreError> {
+        let Some(first) = leases.first() else {
+            return Ok(Vec::new());
+        };
+        let query = sqlx::query_scalar(include_str!("../sql/renew.sql"))
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| lease.appid.as_str())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| lease.lease_id)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| lease.leased_at)
+                    .collect::<Vec<_>>(),
+            )
+            .bind(&first.worker)
+            .bind(length.as_secs_f64());
+        self.run("renew", query.fetch_all(&self.pool)).await
+    }
+
     /// Gives back a lease that was never started. False: it is gone already.
     ///
     /// # Errors
@@ -717,7 +779,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The outcomes may or may not have been recorded: settle again, it is idempotent.
+    /// The outcomes may or may not have been recorded: settle again, it is idempotent. [`StoreError::is_refusal`]: settle
+    /// them carefully.
     pub async fn settle(
         &self,
         lease: &LeaseKey,
@@ -725,8 +788,39 @@ impl Store {
         close: bool,
         doubt: DoubtPolicy,
     ) -> Result<Settled, StoreError> {
+        let statement = include_str!("../sql/settle.sql");
+        self.settle_by(statement, lease, outcomes, close, doubt)
+            .await
+    }
+
+    /// As [`Store::settle`], for outcomes that were refused: a row that the database refuses to move to the history costs only
+    /// itself. Dearer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::settle`].
+    pub async fn settle_carefully(
+        &self,
+        lease: &LeaseKey,
+        outcomes: &[Outcome],
+        close: bool,
+        doubt: DoubtPolicy,
+    ) -> Result<Settled, StoreError> {
+        let statement = include_str!("../sql/settle_carefully.sql");
+        self.settle_by(statement, lease, outcomes, close, doubt)
+            .await
+    }
+
+    async fn settle_by(
+        &self,
+        statement: &'static str,
+        lease: &LeaseKey,
+        outcomes: &[Outcome],
+        close: bool,
+        doubt: DoubtPolicy,
+    ) -> Result<Settled, StoreError> {
         let asked_at = Instant::now();
-        let query = sqlx::query_scalar::<_, Option<Vec<i64>>>(include_str!("../sql/settle.sql"))
+        let query = sqlx::query_scalar::<_, Option<Vec<i64>>>(statement)
             .bind(&lease.appid)
             .bind(lease.lease_id)
             .bind(&lease.worker)

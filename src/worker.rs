@@ -144,6 +144,8 @@ pub(crate) struct Worker {
     /// Leases this worker knows of, to tell them from what an unclear reply may have left: id, and when it was leased, since
     /// after a failover an id can be given out again while the lease that had it first is still remembered.
     known: Mutex<HashSet<(i64, DateTime<Utc>)>>,
+    /// Batches on their way, by the same names: their leases are kept alive until all is written.
+    unsettled: Mutex<HashMap<(i64, DateTime<Utc>), Arc<sending::Batch>>>,
     /// Registered mini-programs whose secret we have.
     apps: Mutex<Vec<SendingApp>>,
     /// Lanes whose front is due but cannot be leased: for maintenance to tidy.
@@ -505,6 +507,7 @@ impl Begin<'_> {
             abort: CancellationToken::new(),
             paused: Mutex::default(),
             known: Mutex::default(),
+            unsettled: Mutex::default(),
             apps: Mutex::default(),
             blocked: self.blocked.clone(),
             logins_rung: Notify::new(),
@@ -599,6 +602,7 @@ async fn work(worker: &Arc<Worker>) -> RunEnd {
     let bell = waking::listen(worker.clone());
     let mut leaser = tokio::spawn(leasing::lease_until_stopped(worker.clone(), leases, bell));
     let opener = tokio::spawn(sending::open_batches(worker.clone(), leased));
+    let keeper = tokio::spawn(settling::keep_leases(worker.clone()));
     let mut slots = JoinSet::new();
     for slot in 0..worker.options.concurrency {
         slots.spawn(sending::send_rows(worker.clone(), slot));
@@ -625,10 +629,9 @@ async fn work(worker: &Arc<Worker>) -> RunEnd {
         }
     };
     tokio::pin!(drained);
-    if tokio::time::timeout(worker.options.drain, &mut drained)
-        .await
-        .is_ok()
-    {
+    let in_time = tokio::time::timeout(worker.options.drain, &mut drained).await;
+    if in_time.is_ok() {
+        keeper.abort();
         return RunEnd::Drained;
     }
     warn!("The drain's deadline has passed: what is still in flight is in doubt");
@@ -638,5 +641,6 @@ async fn work(worker: &Arc<Worker>) -> RunEnd {
             "Not everything could be settled: other workers will put the rest in doubt when its leases lapse"
         );
     }
+    keeper.abort();
     RunEnd::DeadlinePassed
 }

@@ -3,6 +3,8 @@
 //! Each finds at most `--limit` rows, says what they are on `--dry-run`, else changes them in batches of a transaction
 //! each. A row that is in flight or in doubt by then is reported, not waited for.
 
+use std::io::IsTerminal;
+
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -10,9 +12,9 @@ use serde_json::{Value, json};
 use super::looks::{self, DoubtListArgs};
 use super::report::{Report, Table, Tone, cell, optional};
 use super::selection::{ChangeArgs, parse_time, tally};
-use super::{OperateError, audit};
+use super::{OperateError, audit, with_next_step};
 use crate::store::Store;
-use crate::store::operators::{Audit, BATCH_ROWS, FoundNotification, VerbResult};
+use crate::store::operators::{Audit, BATCH_ROWS, Filter, FoundNotification, VerbResult};
 
 /// Statuses that are not final.
 const PENDING: [&str; 7] = [
@@ -269,23 +271,26 @@ async fn change(
         .selection
         .to_filter((!by_id || redrive).then_some(statuses));
     let rows_max = args.rows_max();
-    let mut found = if redrive {
-        store.find_redrivable(&filter, rows_max + 1).await?
+    let mut found = Vec::new();
+    let mut ids = if redrive || by_id {
+        found = match redrive {
+            true => store.find_redrivable(&filter, rows_max + 1).await?,
+            false => store.find_notifications(&filter, rows_max + 1).await?,
+        };
+        found.iter().map(|row| row.id).collect()
     } else {
-        store.find_notifications(&filter, rows_max + 1).await?
+        store.find_ids(&filter, rows_max + 1).await?
     };
-    let more = found.len() > rows_max;
+    let more = ids.len() > rows_max;
+    ids.truncate(rows_max);
     found.truncate(rows_max);
     if args.dry_run {
+        if !(redrive || by_id) {
+            found = look_at(store, &ids, &filter).await?;
+        }
         return Ok(dry_run_report(&verb, &found, more, &args));
     }
-    let audit = audit(args.note.clone());
-    let filter = serde_json::to_value(&filter)?;
-    let mut results = Vec::with_capacity(found.len());
-    let ids: Vec<i64> = found.iter().map(|row| row.id).collect();
-    for batch in ids.chunks(BATCH_ROWS) {
-        results.extend(verb.apply(store, batch, &filter, &audit).await?);
-    }
+    let mut results = change_all(store, &verb, &ids, &filter, args.note.clone()).await?;
     for id in args.selection.ids.iter().filter(|id| !ids.contains(id)) {
         results.push(VerbResult {
             id: *id,
@@ -294,6 +299,64 @@ async fn change(
         });
     }
     Ok(change_report(&verb, &results, more, &args))
+}
+
+/// What is known of these rows, a batch at a time: to ask for the status of very many at once takes a minute.
+async fn look_at(
+    store: &Store,
+    ids: &[i64],
+    filter: &Filter,
+) -> anyhow::Result<Vec<FoundNotification>> {
+    let mut found = Vec::with_capacity(ids.len());
+    for batch in ids.chunks(BATCH_ROWS) {
+        let filter = Filter {
+            ids: Some(batch.to_vec()),
+            ..filter.clone()
+        };
+        found.extend(store.find_notifications(&filter, batch.len()).await?);
+    }
+    Ok(found)
+}
+
+/// Makes the change in batches, each a transaction of its own: what is done stays done, and is said when a later one fails.
+async fn change_all(
+    store: &Store,
+    verb: &Verb,
+    ids: &[i64],
+    filter: &Filter,
+    note: Option<String>,
+) -> anyhow::Result<Vec<VerbResult>> {
+    let audit = audit(note);
+    let filter = serde_json::to_value(filter)?;
+    let mut results: Vec<VerbResult> = Vec::with_capacity(ids.len());
+    let shows_progress = ids.len() > BATCH_ROWS && std::io::stderr().is_terminal();
+    for batch in ids.chunks(BATCH_ROWS) {
+        match verb.apply(store, batch, &filter, &audit).await {
+            Ok(changed) => results.extend(changed),
+            Err(error) if results.is_empty() => return Err(error),
+            Err(error) => {
+                let changed = results.iter().filter(|row| verb.changed(&row.result));
+                let done = format!(
+                    "{}: {} of {} notifications were changed, and stay so; the command goes on with the others when it is run again. Then this failed:",
+                    verb.action(),
+                    changed.count(),
+                    ids.len()
+                );
+                return Err(match with_next_step(error).downcast::<OperateError>() {
+                    Ok(failed) => OperateError {
+                        message: format!("{done} {}", failed.message),
+                        ..failed
+                    }
+                    .into(),
+                    Err(error) => error.context(done),
+                });
+            }
+        }
+        if shows_progress {
+            eprintln!("{}: {} of {}", verb.action(), results.len(), ids.len());
+        }
+    }
+    Ok(results)
 }
 
 fn dry_run_report(
@@ -408,6 +471,10 @@ const LEFT_ROWS: &[(&str, &str)] = &[
     (
         "busy",
         "somebody holds the row at this moment; run the command again",
+    ),
+    (
+        "kept by the database",
+        "a foreign key, trigger or rule that is not wxnotify's refuses its move to the history; `wxnotify doctor` names it",
     ),
     (
         "in doubt",

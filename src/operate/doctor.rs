@@ -117,6 +117,11 @@ async fn look_at_queue(store: &Store) -> Vec<Finding> {
             |broken| checks::broken_objects(&broken),
         ),
         judge(
+            "objects of others",
+            store.look_for_foreign_objects().await,
+            |objects| checks::foreign_objects(&objects),
+        ),
+        judge(
             "partitions",
             store.look_at_partitions().await,
             |partitions| checks::partitions(&partitions),

@@ -109,6 +109,19 @@ pub struct BrokenObject {
     pub name: String,
 }
 
+/// What others hung on the tables of wxnotify.
+#[derive(Debug, Clone, FromRow)]
+pub struct ForeignObject {
+    /// `foreign key`, `trigger` or `rule`.
+    pub kind: String,
+    /// Which.
+    pub name: String,
+    /// The table it belongs to.
+    pub on_table: String,
+    /// The table of ours that it is about.
+    pub about: String,
+}
+
 /// A month's partition of a table.
 #[derive(Debug, Clone, FromRow)]
 pub struct MonthPartition {
@@ -305,6 +318,16 @@ impl Store {
     pub async fn look_for_broken_objects(&self) -> Result<Vec<BrokenObject>, StoreError> {
         let query = sqlx::query_as(include_str!("../../sql/doctor/broken_objects.sql"));
         self.read_rows("doctor/broken_objects", query).await
+    }
+
+    /// Foreign keys, triggers and rules that are not ours.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look_at_holders`].
+    pub async fn look_for_foreign_objects(&self) -> Result<Vec<ForeignObject>, StoreError> {
+        let query = sqlx::query_as(include_str!("../../sql/doctor/foreign_objects.sql"));
+        self.read_rows("doctor/foreign_objects", query).await
     }
 
     /// Tables that are published without a replica identity.

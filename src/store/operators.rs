@@ -510,8 +510,7 @@ impl Store {
         .await
     }
 
-    /// Notifications that `filter` selects, at most `rows_max`; those no verb may change come last. Without ids only rows
-    /// not final are found, and `filter.statuses` must be `in_doubt` or all that are not final.
+    /// Notifications that `filter` selects by their ids, at most `rows_max`; those no verb may change come last.
     pub async fn find_notifications(
         &self,
         filter: &Filter,
@@ -525,6 +524,24 @@ impl Store {
                 .bind(as_count(rows_max)),
         )
         .await
+    }
+
+    /// The ids of notifications that are not final and that `filter`, which names none, selects, at most `rows_max`; those no
+    /// verb may change come last. Of the statuses it heeds only whether `in_doubt` is the one.
+    pub async fn find_ids(&self, filter: &Filter, rows_max: usize) -> Result<Vec<i64>, StoreError> {
+        let only_doubts = filter
+            .statuses
+            .as_deref()
+            .is_some_and(|statuses| statuses == ["in_doubt"]);
+        let query = sqlx::query_as(include_str!("../../sql/find_ids.sql"))
+            .bind(filter.errcode)
+            .bind(filter.template_id.as_deref())
+            .bind(filter.business_ref.as_deref())
+            .bind(filter.appid.as_deref())
+            .bind(only_doubts)
+            .bind(as_count(rows_max));
+        let ids: Vec<(i64,)> = self.read_rows("find_ids", query).await?;
+        Ok(ids.into_iter().map(|(id,)| id).collect())
     }
 
     /// Final notifications that `filter` selects and that were not redriven before (unless named by id), at

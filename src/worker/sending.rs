@@ -87,6 +87,11 @@ impl Batch {
         self.lapses_after_ms.store(0, Ordering::Relaxed);
     }
 
+    /// Whether the lease is known to be somebody else's.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lapses_after_ms.load(Ordering::Relaxed) == 0
+    }
+
     /// How long the lease still holds, by this process's clock; zero when the clocks disagree.
     pub(super) fn holds_for(&self) -> Duration {
         let elapsed = self.asked_at.elapsed();

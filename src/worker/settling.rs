@@ -11,13 +11,21 @@ use super::sending::Batch;
 use super::{Worker, lock};
 use crate::notification::{Outcome, Verdict};
 use crate::retry::Reconnect;
-use crate::store::{SettleRequest, Settled, StoreError};
+use crate::store::{LeaseKey, SettleRequest, Settled, StoreError};
 use crate::telemetry::{self, Restraint};
 
 /// Outcomes wait at most this long for others of their batch.
 const GATHER: Duration = Duration::from_millis(100);
 /// A row that somebody else holds is settled again after this long.
 const KEPT_BACK_WAIT: Duration = Duration::from_millis(100);
+
+/// How often is looked for leases to renew, at least and at most.
+const RENEW_PACE_MIN: Duration = Duration::from_millis(50);
+const RENEW_PACE_MAX: Duration = Duration::from_secs(1);
+/// At most so many leases are renewed in a statement.
+const RENEW_TOGETHER_MAX: usize = 256;
+/// A lease holds longer than a settle may take by this much.
+const SETTLE_MARGIN: Duration = Duration::from_secs(3);
 
 /// Settles of fewer rows than this share a statement and its commit with others that wait: with many mini-programs, batches
 /// are small and many.
@@ -51,27 +59,39 @@ enum Heap {
     Lost,
 }
 
-/// Writes a batch's outcomes until all are written, and keeps its lease alive meanwhile.
+/// How outcomes are settled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Few of them in one statement with others.
+    Plainly,
+    /// By themselves, and so that a row which the database refuses to move costs only itself.
+    Carefully,
+}
+
+/// Writes a batch's outcomes until all are written; its lease is kept alive meanwhile.
 pub(super) async fn settle_batch(worker: Arc<Worker>, batch: Arc<Batch>) {
+    let name = (batch.key.lease_id, batch.key.leased_at);
+    lock(&worker.unsettled).insert(name, batch.clone());
     let mut is_lost = false;
     let mut again = false;
     loop {
         let (outcomes, close) = gather(&worker, &batch, again).await;
         again = false;
         let count = outcomes.len();
-        let kept_back = match settle_persistently(&worker, &batch, outcomes, close, false).await {
-            Heap::Written => 0,
-            Heap::KeptBack(outcomes) => {
-                let kept_back = outcomes.len();
-                lock(&batch.collected).outcomes.extend(outcomes);
-                again = true;
-                kept_back
-            }
-            Heap::Lost => {
-                is_lost = true;
-                0
-            }
-        };
+        let kept_back =
+            match settle_persistently(&worker, &batch, outcomes, close, Manner::Plainly).await {
+                Heap::Written => 0,
+                Heap::KeptBack(outcomes) => {
+                    let kept_back = outcomes.len();
+                    lock(&batch.collected).outcomes.extend(outcomes);
+                    again = true;
+                    kept_back
+                }
+                Heap::Lost => {
+                    is_lost = true;
+                    0
+                }
+            };
         worker
             .tally
             .unsettled
@@ -81,13 +101,11 @@ pub(super) async fn settle_batch(worker: Arc<Worker>, batch: Arc<Batch>) {
         if close && !again {
             break;
         }
-        if batch.holds_for() < worker.options.lease * 2 / 3 {
-            renew(&worker, &batch).await;
-        }
     }
+    lock(&worker.unsettled).remove(&name);
     // A lease we no longer know of is given up as never sent: that must not happen to one whose outcomes were lost.
     if !is_lost {
-        lock(&worker.known).remove(&(batch.key.lease_id, batch.key.leased_at));
+        lock(&worker.known).remove(&name);
     }
     worker.tally.batches.fetch_sub(1, Ordering::Relaxed);
     worker.tally.changed.notify_one();
@@ -98,13 +116,7 @@ async fn gather(worker: &Worker, batch: &Batch, again: bool) -> (Vec<Outcome>, b
     if again {
         tokio::time::sleep(KEPT_BACK_WAIT).await;
     } else {
-        // Slow sends take renewals.
-        while tokio::time::timeout(worker.options.lease / 3, batch.arrived.notified())
-            .await
-            .is_err()
-        {
-            renew(worker, batch).await;
-        }
+        batch.arrived.notified().await;
         if lock(&batch.collected).out > 0 {
             let _ = tokio::time::timeout(GATHER, batch.arrived.notified()).await;
         }
@@ -139,33 +151,50 @@ async fn record_disputes(worker: &Worker) {
     }
 }
 
-async fn renew(worker: &Worker, batch: &Batch) {
-    let asked_at = Instant::now();
-    match worker.store.start(&batch.key, worker.options.lease).await {
-        Ok(Some(_)) => batch.renewed(asked_at, worker.options.lease),
-        Ok(None) => {
-            telemetry::record_fenced("start");
-            batch.lost();
+/// Renews the leases of batches whose replies are awaited or wait to be written, until it is aborted: what a live worker knows, or
+/// will know, is not to be doubted by others, whatever keeps a settle from its end.
+pub(super) async fn keep_leases(worker: Arc<Worker>) {
+    let length = worker.options.lease;
+    let pace = (length / 16).clamp(RENEW_PACE_MIN, RENEW_PACE_MAX);
+    // A settle may hold the row of its lease, which nobody can renew then, for as long as the server lets a statement run.
+    let spare = (worker.store.deadline() + SETTLE_MARGIN).min(length * 7 / 8);
+    let spare = spare.max(length * 2 / 3);
+    loop {
+        tokio::time::sleep(pace).await;
+        let batches: Vec<Arc<Batch>> = lock(&worker.unsettled)
+            .values()
+            .filter(|batch| !batch.is_lost() && batch.holds_for() < spare)
+            .cloned()
+            .collect();
+        for batches in batches.chunks(RENEW_TOGETHER_MAX) {
+            let keys: Vec<LeaseKey> = batches.iter().map(|batch| batch.key.clone()).collect();
+            let asked_at = Instant::now();
+            match worker.store.renew(&keys, length).await {
+                Ok(renewed) => batches
+                    .iter()
+                    .filter(|batch| renewed.contains(&batch.key.lease_id))
+                    .for_each(|batch| batch.renewed(asked_at, length)),
+                Err(error) => warn!("Leases were not renewed: {error}"),
+            }
         }
-        Err(error) => warn!("A lease was not renewed: {error}"),
     }
 }
 
 /// Settles until the database has the outcomes: while it is away they are kept here. After the drain's deadline one more
-/// try is made. `alone`: not in one statement with others, which may hold what the database refuses.
+/// try is made.
 async fn settle_persistently(
     worker: &Worker,
     batch: &Batch,
     outcomes: Vec<Outcome>,
     close: bool,
-    mut alone: bool,
+    mut manner: Manner,
 ) -> Heap {
     let mut waits = Reconnect::new();
     let outcomes = Arc::new(outcomes);
     loop {
         let last_try = worker.abort.is_cancelled();
-        let settled = if alone || outcomes.len() >= SMALL_ROWS {
-            settle_alone(worker, batch, &outcomes, close).await
+        let settled = if manner == Manner::Carefully || outcomes.len() >= SMALL_ROWS {
+            settle_alone(worker, batch, &outcomes, close, manner).await
         } else {
             settle_with_others(worker, batch, &outcomes, close).await
         };
@@ -191,16 +220,19 @@ async fn settle_persistently(
                 offer_late_replies(worker, batch, &outcomes).await;
                 return Heap::Written;
             }
-            Err(error) if error.is_data_error() => {
-                if alone || outcomes.len() >= SMALL_ROWS {
-                    let outcomes = Arc::unwrap_or_clone(outcomes);
-                    return settle_apart(worker, batch, outcomes, close, &error).await;
-                }
-                alone = true;
+            Err(error) if manner == Manner::Plainly && error.is_refusal() => {
+                manner = Manner::Carefully;
                 continue;
+            }
+            Err(error) if error.is_data_error() => {
+                let outcomes = Arc::unwrap_or_clone(outcomes);
+                return settle_apart(worker, batch, outcomes, close, &error).await;
             }
             Err(error) => error,
         };
+        if makes_up_for(worker, &error).await {
+            continue;
+        }
         worker.health.database_failed(error.to_string());
         warn!("Outcomes are not written yet: {error}");
         if last_try {
@@ -210,9 +242,6 @@ async fn settle_persistently(
             );
             return Heap::Lost;
         }
-        if batch.holds_for() < worker.options.lease / 2 {
-            renew(worker, batch).await;
-        }
         tokio::select! {
             () = tokio::time::sleep(waits.next_wait()) => {}
             () = worker.abort.cancelled() => {}
@@ -220,17 +249,34 @@ async fn settle_persistently(
     }
 }
 
+/// Makes the partition that a settle missed. True: settle again at once.
+async fn makes_up_for(worker: &Worker, error: &StoreError) -> bool {
+    error.is_missing_partition()
+        && worker
+            .store
+            .make_partitions()
+            .await
+            .is_ok_and(|made| made > 0)
+}
+
 async fn settle_alone(
     worker: &Worker,
     batch: &Batch,
     outcomes: &[Outcome],
     close: bool,
+    manner: Manner,
 ) -> Result<Settled, Arc<StoreError>> {
     let _permit = worker.settle_permits.acquire().await;
-    let settled = worker
-        .store
-        .settle(&batch.key, outcomes, close, worker.options.doubt);
-    settled.await.map_err(Arc::new)
+    let (store, doubt) = (&worker.store, worker.options.doubt);
+    let settled = match manner {
+        Manner::Plainly => store.settle(&batch.key, outcomes, close, doubt).await,
+        Manner::Carefully => {
+            store
+                .settle_carefully(&batch.key, outcomes, close, doubt)
+                .await
+        }
+    };
+    settled.map_err(Arc::new)
 }
 
 /// Waits for the statement under way, then whoever has the turn settles for all who wait.
@@ -254,7 +300,7 @@ async fn settle_with_others(
             settled = &mut answered => match settled {
                 Ok(settled) => return settled,
                 // Whoever had taken it on is gone.
-                Err(_) => return settle_alone(worker, batch, outcomes, close).await,
+                Err(_) => return settle_alone(worker, batch, outcomes, close, Manner::Plainly).await,
             },
             turn = small.turn.lock() => turn,
         };
@@ -309,8 +355,22 @@ async fn settle_apart(
 ) -> Heap {
     if outcomes.len() > 1 {
         let second = outcomes.split_off(outcomes.len() / 2);
-        let first = Box::pin(settle_persistently(worker, batch, outcomes, false, true)).await;
-        let second = Box::pin(settle_persistently(worker, batch, second, close, true)).await;
+        let first = Box::pin(settle_persistently(
+            worker,
+            batch,
+            outcomes,
+            false,
+            Manner::Carefully,
+        ))
+        .await;
+        let second = Box::pin(settle_persistently(
+            worker,
+            batch,
+            second,
+            close,
+            Manner::Carefully,
+        ))
+        .await;
         return match (first, second) {
             (Heap::KeptBack(mut first), Heap::KeptBack(second)) => {
                 first.extend(second);
@@ -342,7 +402,7 @@ async fn settle_apart(
     outcome.errmsg = None;
     outcome.rid = None;
     outcome.reason = Some(REFUSED.to_owned());
-    let last = settle_persistently(worker, batch, vec![outcome], close, true);
+    let last = settle_persistently(worker, batch, vec![outcome], close, Manner::Carefully);
     Box::pin(last).await
 }
 

@@ -88,6 +88,7 @@ async fn a_healthy_installation_has_no_failure() {
         "schema",
         "autovacuum",
         "triggers and indexes",
+        "objects of others",
         "partitions",
         "publications",
         "held locks",
@@ -251,6 +252,40 @@ async fn too_few_file_descriptors_are_named() {
     let found = named(&document, "file descriptors");
     assert_eq!(found[0]["verdict"], "failure", "{document:#}");
     assert!(found[0]["found"].as_str().unwrap().contains("120"));
+}
+
+#[tokio::test]
+async fn what_others_hung_on_the_tables_is_named_with_what_to_do_instead() {
+    let queue = Queue::new().await;
+    for statement in [
+        "create function audit() returns trigger language plpgsql as $$ begin return new; end $$",
+        "create trigger audit after insert on notification_history for each row execute function audit()",
+        "create rule note as on update to notification_keys do also nothing",
+    ] {
+        run(queue.pool(), statement).await;
+    }
+    let report = examine(queue.pool()).await;
+    assert_found(
+        &report,
+        "objects of others",
+        "warning",
+        "trigger audit on notification_history",
+    );
+    assert_found(
+        &report,
+        "objects of others",
+        "warning",
+        "rule note on notification_keys",
+    );
+    run(
+        queue.pool(),
+        "create table orders (notification_id bigint references pending_notifications (id))",
+    )
+    .await;
+    let report = examine(queue.pool()).await;
+    let key = "foreign key orders_notification_id_fkey of orders to pending_notifications";
+    assert_found(&report, "objects of others", "failure", key);
+    assert!(report.to_text(Style::PLAIN).contains("business_ref"));
 }
 
 #[tokio::test]

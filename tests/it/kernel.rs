@@ -9,6 +9,7 @@ mod guarding;
 mod kinds;
 mod leasing;
 pub mod mutants;
+mod obstacles;
 mod planning;
 mod producing;
 mod settling;

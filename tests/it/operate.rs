@@ -111,6 +111,42 @@ async fn cancel_takes_free_rows_and_reports_those_in_flight_and_in_doubt() {
     assert!(text.contains("next: in doubt:"), "{text}");
 }
 
+/// Asked for all at once, so many rows' statuses took a minute where no statistics told the planner how many they are.
+#[tokio::test]
+async fn what_a_long_cancel_did_stays_done_and_is_said_when_it_fails() {
+    let queue = Queue::new().await;
+    let busy = format!(
+        "insert into pending_notifications (appid, openid, template_id, data, business_ref)
+         select '{APP}', 'busy', 'template-1', '{{\"thing1\": \"x\"}}', 'order-1' from generate_series(1, 2500)"
+    );
+    kernel::run(queue.pool(), &busy).await;
+    let dry = command(
+        &queue,
+        "cancel --business-ref order-1 --limit 9000 --dry-run",
+    )
+    .await;
+    assert_eq!(dry["would_change"], 2500);
+    for statement in [
+        "create function fill() returns trigger language plpgsql as $$ begin
+             if (select count(*) from operator_actions) = 2 then raise exception 'the disk is full'; end if;
+             return new;
+         end $$",
+        "create trigger fill before insert on operator_actions for each row execute function fill()",
+    ] {
+        kernel::run(queue.pool(), statement).await;
+    }
+    let words = "cancel --business-ref order-1 --limit 9000";
+    let error = try_command(&queue, words).await.unwrap_err();
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("2000 of 2500 notifications were changed, and stay so"),
+        "{error}"
+    );
+    assert!(error.contains("the disk is full"), "{error}");
+    kernel::run(queue.pool(), "drop trigger fill on operator_actions").await;
+    assert_eq!(command(&queue, words).await["changed"], 500);
+}
+
 #[tokio::test]
 async fn cancel_with_doubts_ends_them_unresolved_never_cancelled() {
     let queue = Queue::new().await;

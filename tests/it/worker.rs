@@ -12,6 +12,7 @@ mod doubt;
 mod failover;
 mod kinds;
 mod logins;
+mod obstacles;
 mod odd_rows;
 mod outages;
 mod pooler;

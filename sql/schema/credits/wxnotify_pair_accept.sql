@@ -22,7 +22,9 @@ begin
             if v_is_held is not true then
                 return true;
             end if;
-            perform wxnotify_finish(p_event.appid, array[v_held], array['cancelled'], 'policy', null);
+            if wxnotify_finish_carefully(p_event.appid, array[v_held], array['cancelled'], 'policy', null) = 0 then
+                return true;
+            end if;
         end if;
         update wechat_events e set notification_id = v_row where e.id = p_event.id;
         return false;

@@ -37,6 +37,11 @@ begin
             new.rescues := coalesce(new.rescues, 0);
             new.producer := coalesce(new.producer, session_user);
         end if;
+        -- A restore of this table alone names leases of another database: a lease of that number, given out later, would be taken for
+        -- the one that settled this row.
+        if new.last_lease is not null and new.last_lease > (select last_value from notification_leases_lease_id_seq) then
+            new.last_lease := null;
+        end if;
     end if;
 
     -- Most rows fit WeChat's list of their template, and most follow a row of the same template: what fits it is remembered in two

@@ -21,8 +21,8 @@ begin
         where p.id = p_id;
         perform wxnotify_ring();
     else
-        perform wxnotify_finish(p_appid, array[p_id], array[p_status], p_settled_by, null, array[p_errcode], array[left(p_errmsg, 500)],
-            array[p_msgid], array[p_credit]);
+        return wxnotify_finish_carefully(p_appid, array[p_id], array[p_status], p_settled_by, null, array[p_errcode], array[left(p_errmsg, 500)],
+            array[p_msgid], array[p_credit]) > 0;
     end if;
     return true;
 end $$;

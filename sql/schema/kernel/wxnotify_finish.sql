@@ -1,6 +1,7 @@
 -- The one way out: moves rows THE CALLER HAS LOCKED in an earlier statement to the history, in array order of p_ids, frees
 -- their dedup keys (a sent row keeps its key for ever) and wakes those who waited for the key. Returns how many were moved.
--- Optional arrays may be null: the row's last known errcode and errmsg are then kept.
+-- Optional arrays may be null: the row's last known errcode and errmsg are then kept. One row that the database refuses fails the whole
+-- call; wxnotify_finish_carefully, or the parameter wxnotify.careful, which settle is called with when it was refused, costs that row alone.
 create or replace function wxnotify_finish(
     p_appid text, p_ids bigint[], p_statuses text[], p_settled_by text, p_worker text,
     p_errcodes bigint[] default null, p_errmsgs text[] default null, p_msgids bigint[] default null, p_credits text[] default null,
@@ -16,6 +17,9 @@ declare
     v_openids  text[];
     v_pairs    text[];
 begin
+    if current_setting('wxnotify.careful', true) = 'on' then
+        return wxnotify_finish_carefully(p_appid, p_ids, p_statuses, p_settled_by, p_worker, p_errcodes, p_errmsgs, p_msgids, p_credits, p_duplicate_of, p_attempts);
+    end if;
     -- A doubt that would end without evidence: there may be some that nobody has weighed yet.
     if p_statuses && array['unresolved', 'presumed_sent'] then
         select array_agg(d.id), array_agg(d.msgid) into v_ids, v_msgids from (
@@ -41,7 +45,10 @@ begin
             cross join lateral (
                 select r.ctid as tid from pending_notifications r where r.id = u.id limit 1) l) u
         where p.ctid = u.tid
-        returning p.*, u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of),
+        -- By name: the table may have columns of others.
+        returning p.id, p.appid, p.kind, p.openid, p.template_id, p.page, p.data, p.extra, p.miniprogram_state, p.lang, p.send_at, p.held, p.expire_at,
+            p.lane, p.dedup_key, p.business_ref, p.on_doubt, p.attempts_max, p.created_at, p.producer, p.attempts, p.in_doubt_since, p.last_errcode, p.last_errmsg, p.last_attempt_at,
+            u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of),
     kept as (
         insert into notification_history (id, appid, status, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
             held, expire_at, lane, dedup_key, business_ref, on_doubt, attempts_max, created_at, producer, attempts, in_doubt_since, errcode,
@@ -59,6 +66,10 @@ begin
     select count(*), array_agg(dedup_key) filter (where dedup_key is not null and status <> 'duplicate'),
            array_agg(openid) filter (where in_doubt_since is not null), array_agg(template_id) filter (where in_doubt_since is not null)
     into v_moved, v_keys, v_openids, v_pairs from gone;
+    if v_moved + v_evidence < cardinality(p_ids) then
+        raise exception 'a trigger keeps % of % rows in pending_notifications', cardinality(p_ids) - v_moved - v_evidence, cardinality(p_ids)
+            using errcode = 'triggered_action_exception';
+    end if;
     if v_keys is not null then
         perform wxnotify_wake_duplicates(p_appid, v_keys);
     end if;

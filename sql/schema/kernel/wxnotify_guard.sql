@@ -16,6 +16,7 @@ begin
         return null;
     end if;
     if tg_op = 'DELETE' then
+        perform wxnotify_need_partitions();
         insert into notification_history (id, appid, status, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
             held, expire_at, lane, dedup_key, business_ref, on_doubt, attempts_max, created_at, producer, attempts, errcode, errmsg,
             settled_by, last_attempt_at, finished_at)

@@ -54,11 +54,12 @@ begin
           and p.id not in (select unnest(v_live)) and hashtext(p.openid) not in (select unnest(v_busy))
           and (p.expire_at is null or p.expire_at > v_now) and (v_paused is null or p.template_id <> all (v_paused))
           and (p.attempts < p.attempts_max or p.in_doubt_since is not null and wxnotify_reads_back(p.kind, p.extra))
-          -- While one row of a pair is in doubt nothing else goes to the pair; of several in doubt the oldest goes first.
+          -- While one row of a pair is in doubt nothing else goes to the pair; of several in doubt the oldest goes first. One that only
+          -- the database keeps from ending holds up nobody.
           and (not v_doubt or not exists (
                 select 1 from pending_notifications d
                 where d.appid = p_appid and d.openid = p.openid and d.template_id = p.template_id and d.in_doubt_since is not null
-                  and d.id <> p.id and (p.in_doubt_since is null or d.id < p.id)))
+                  and d.waiting_for is distinct from 'obstacle' and d.id <> p.id and (p.in_doubt_since is null or d.id < p.id)))
           and (p.in_doubt_since is null or ((p.on_doubt = 'retry' or wxnotify_reads_back(p.kind, p.extra))
                 and not exists (select 1 from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since))))
           -- What a user refuses waits for the next accept; tidy parks it. A doubt ends by its own policy.

@@ -15,7 +15,7 @@ begin
       and (select w.id from pending_notifications w where w.id = u.winner) is null
       and p.in_doubt_since is null;
     if v_ids is not null then
-        perform wxnotify_finish(p_appid, v_ids, array_fill('duplicate'::text, array[cardinality(v_ids)]), 'worker', null, p_duplicate_of => v_winners);
+        perform wxnotify_finish_carefully(p_appid, v_ids, array_fill('duplicate'::text, array[cardinality(v_ids)]), 'worker', null, p_duplicate_of => v_winners);
     end if;
     -- Between a second and a minute, by the winner's own due time.
     update pending_notifications p

@@ -5,6 +5,10 @@ language sql stable set search_path from current as $$
     select e.msgid from wechat_events e
     where e.appid = p_appid and e.openid = p_openid and e.template_id = p_template_id and e.msgid is not null
       and e.occurred_at >= p_since - case e.event when 'late_reply' then interval '0' else interval '5 seconds' end
+      -- The answer to a send that began before is another row's, though its row may not be settled yet.
+      and not exists (select 1 from wechat_events l
+                      where l.appid = p_appid and l.openid = p_openid and l.template_id = p_template_id and l.msgid = e.msgid
+                        and l.event = 'late_reply' and l.occurred_at < p_since)
       and not exists (select 1 from notification_history h
                       where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id
                         and (h.msgid = e.msgid

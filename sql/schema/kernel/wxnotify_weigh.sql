@@ -13,12 +13,14 @@ begin
     end if;
     for v_doubt in
         select p.id, p.openid, p.template_id, p.in_doubt_since, p.last_lease from pending_notifications p
-        where p.appid = p_appid and p.in_doubt_since is not null
+        where p.appid = p_appid and p.in_doubt_since is not null and p.waiting_for is distinct from 'obstacle'
           -- First by the index alone: few doubts have any event.
           and exists (select 1 from wechat_events e
                       where e.appid = p.appid and e.openid = p.openid and e.template_id = p.template_id and e.msgid is not null
                         and e.occurred_at >= p.in_doubt_since - interval '5 seconds')
           and exists (select 1 from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since))
+          -- Looked at below as well, with the row locked; here, so that rows in flight do not fill the limit.
+          and not exists (select 1 from notification_leases l where l.appid = p_appid and p.id = any (l.ids) and l.lease_id is distinct from p.last_lease)
         -- + 0: not a walk through the whole table in the order of ids.
         order by p.id + 0 limit p_rows for update skip locked
     loop
@@ -26,7 +28,7 @@ begin
                                 and l.lease_id is distinct from v_doubt.last_lease);
         select u into v_msgid from wxnotify_unowned_events(p_appid, v_doubt.openid, v_doubt.template_id, v_doubt.in_doubt_since) u limit 1;
         if v_msgid is not null then
-            v_ended := v_ended + wxnotify_finish(p_appid, array[v_doubt.id], array['sent'], 'event', null, p_msgids => array[v_msgid]);
+            v_ended := v_ended + wxnotify_finish_carefully(p_appid, array[v_doubt.id], array['sent'], 'event', null, p_msgids => array[v_msgid]);
         end if;
     end loop;
     return v_ended;

@@ -27,7 +27,7 @@ begin
         if v_ids is not null then
             -- The reason is one of these, not the errcode of an earlier try.
             update pending_notifications p set last_errcode = null where p.id = any (v_ids) and p.last_errcode is not null;
-            perform wxnotify_finish(v_appid, v_ids, array_fill('dead'::text, array[cardinality(v_ids)]), 'policy', null, p_errmsgs => v_words,
+            perform wxnotify_finish_carefully(v_appid, v_ids, array_fill('dead'::text, array[cardinality(v_ids)]), 'policy', null, p_errmsgs => v_words,
                 p_credits => array_fill('kept'::text, array[cardinality(v_ids)]));
         end if;
         if v_left > 0 and v_appid = any (p_appids)

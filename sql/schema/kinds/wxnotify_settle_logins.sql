@@ -30,7 +30,7 @@ begin
                 perform wxnotify_ring();
             exception when check_violation then
                 -- The rules for a row grew stricter since it was inserted. The message names the rule, not the text.
-                perform wxnotify_finish(v_row.appid, array[p_ids[v_n]], array['dead'], 'worker', p_worker, p_errmsgs => array[sqlerrm],
+                perform wxnotify_finish_carefully(v_row.appid, array[p_ids[v_n]], array['dead'], 'worker', p_worker, p_errmsgs => array[sqlerrm],
                     p_credits => array['kept']);
             end;
             continue;
@@ -45,7 +45,7 @@ begin
                 when v_row.login_unclear > 1 then 'the login code was used up by an exchange whose answer was lost'
                 when v_row.last_errcode = -1 then 'the login code was used up by an exchange that WeChat answered with -1' end;
             update pending_notifications p set last_errcode = null where p.id = p_ids[v_n] and v_spent is not null;
-            perform wxnotify_finish(v_row.appid, array[p_ids[v_n]], array['dead'], 'worker', p_worker,
+            perform wxnotify_finish_carefully(v_row.appid, array[p_ids[v_n]], array['dead'], 'worker', p_worker,
                 array[case when v_spent is null then p_errcodes[v_n] end], array[coalesce(v_spent, left(p_errmsgs[v_n], 500))],
                 p_credits => array[p_credits[v_n]]);
         else

@@ -258,6 +258,15 @@ begin
             what_next_zh := format('请让其提交或回滚，或将其结束：%s。', v_blocker.end_with);
         end if;
     end if;
+    if n.finished_at is null and n.reason like 'the database refuses to move%' then
+        sentence := format('It has ended%s, but t%s.', case when exists (select 1 from notification_attempts a where a.notification_id = p_id and a.result = 'sent')
+            then ' (sent)' else '' end, substr(n.reason, 2));
+        sentence_zh := format('它已结束%s，但数据库拒绝将其移入历史表：%s。', case when exists (
+            select 1 from notification_attempts a where a.notification_id = p_id and a.result = 'sent') then '（已发送）' else '' end,
+            substr(n.reason, length('the database refuses to move it to the history: ') + 1));
+        what_next := format('It is not sent again. Remove the foreign key, trigger or rule that is not wxnotify''s (`wxnotify doctor` names it); moving it is tried again at %s.', v_next);
+        what_next_zh := format('不会再次发送。请移除不属于 wxnotify 的外键、触发器或规则（`wxnotify doctor` 会列出）；%s 再次尝试移入。', v_next);
+    end if;
     if v_new_id is not null then
         what_next := format('It was redriven as notification %s: explain that one.', v_new_id);
         what_next_zh := format('已重投为通知 %s，请查看该条。', v_new_id);

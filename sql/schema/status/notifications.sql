@@ -26,6 +26,7 @@ from (
     union all
     select 'in_doubt',
            case when r.kind = 'service_card' and not coalesce(r.extra ? 'ext_json', false) then 'a send may have arrived; WeChat is asked for the card''s state'
+                when r.waiting_for = 'obstacle' then r.errmsg
                 else case r.on_doubt when 'hold' then 'a send may have arrived; waits for evidence or an operator'
                            else 'a send may have arrived; sent again when no evidence comes' end end,
            nullif(r.due, 'infinity'),
@@ -141,6 +142,7 @@ from (
                 when 'user' then 'an earlier message to this user is being sent'
                 when 'pair' then 'an earlier message to this user from this template is in doubt'
                 when 'login' then 'its login code is exchanged for the openid'
+                when 'obstacle' then r.errmsg
                 when 'duplicate' then coalesce(
                     'waits for notification '
                     || (select k.id from notification_keys k where k.appid = r.appid and k.dedup_key = r.dedup_key)
@@ -153,7 +155,7 @@ from (
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
            r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
     from notifications_pending r
-    where (r.waiting_for in ('user', 'pair', 'duplicate') or (r.waiting_for in ('app', 'template') and r.due <= statement_timestamp())
+    where (r.waiting_for in ('user', 'pair', 'duplicate', 'obstacle') or (r.waiting_for in ('app', 'template') and r.due <= statement_timestamp())
            or (r.waiting_for = 'login' and coalesce(r.send_at <= statement_timestamp(), true)))
       and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 

@@ -12,12 +12,10 @@ begin
         raise exception 'months to keep: must be 1 or more, not %', coalesce(p_keep_months::text, 'null');
     end if;
     perform pg_advisory_xact_lock(20787, 0);
-    select i.inhparent::regclass as parent, i.inhrelid::regclass as partition into v_old
-    from pg_inherits i join pg_class c on c.oid = i.inhrelid
-    where i.inhparent in ('notification_history'::regclass, 'notification_attempts'::regclass)
-      -- As text: some plans compare the name of every relation there is.
-      and right(c.relname, 7) < to_char(date_trunc('month', now()) - make_interval(months => p_keep_months), 'YYYY_MM')
-    order by right(c.relname, 7), c.relname limit 1;
+    select t.parent, p.partition into v_old
+    from unnest(array['notification_history'::regclass, 'notification_attempts'::regclass]) t (parent) cross join lateral wxnotify_partitions(t.parent) p
+    where p.to_at <= date_trunc('month', now()) - make_interval(months => p_keep_months)
+    order by p.to_at, p.partition::text limit 1;
     if not found then
         return null;
     end if;

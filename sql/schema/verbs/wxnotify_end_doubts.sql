@@ -21,7 +21,10 @@ begin
         end if;
         continue when v_states[v_at] <> 'in doubt';
         if p_verdict = 'sent' then
-            perform wxnotify_finish(v_appids[v_at], array[v_ids[v_at]], array['sent'], 'operator', null);
+            if wxnotify_finish_carefully(v_appids[v_at], array[v_ids[v_at]], array['sent'], 'operator', null) = 0 then
+                v_states[v_at] := 'kept by the database';
+                continue;
+            end if;
         else
             update pending_notifications p
             set attempts_max = greatest(p.attempts_max, least(p.attempts + 1, 100)),   -- else the next tidy would end it unsent

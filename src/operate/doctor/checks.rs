@@ -12,8 +12,9 @@ use crate::legible::{command, few, legible};
 use crate::operate::looks::{is_of_unknown_app, resume_command};
 use crate::schema::Standing;
 use crate::store::doctor::{
-    AppCare, Backends, BrokenObject, ForeignEvents, Holder, LapsedLeases, LogSettings,
-    MissingTraces, MonthPartition, Rights, Server, StaleSequence, TableCare, UnidentifiedTable,
+    AppCare, Backends, BrokenObject, ForeignEvents, ForeignObject, Holder, LapsedLeases,
+    LogSettings, MissingTraces, MonthPartition, Rights, Server, StaleSequence, TableCare,
+    UnidentifiedTable,
 };
 use crate::store::operators::{Backlog, Blocker, LiveWorker, Pause};
 use crate::store::{Address, Durability, StoreError};
@@ -854,6 +855,44 @@ pub fn missing_traces(traces: &MissingTraces) -> Finding {
         return Finding::ok(check, "none without its attempts and leases", why);
     }
     Finding::failure(check, found.join("; "), why, next)
+}
+
+/// What others hung on our tables: it may refuse rows their way into the history.
+#[must_use]
+pub fn foreign_objects(objects: &[ForeignObject]) -> Finding {
+    let check = "objects of others";
+    let named = |kind: &str| -> Vec<String> {
+        objects
+            .iter()
+            .filter(|object| object.kind == kind)
+            .map(|object| match object.on_table == object.about {
+                true => format!("{} {} on {}", object.kind, object.name, object.about),
+                false => format!(
+                    "{} {} of {} to {}",
+                    object.kind, object.name, object.on_table, object.about
+                ),
+            })
+            .collect()
+    };
+    let keys = named("foreign key");
+    if !keys.is_empty() {
+        return Finding::failure(
+            check,
+            keys.join(", "),
+            "a notification that ends moves to notification_history, which such a key refuses: it waits, and is not sent again, until the key is gone",
+            "ALTER TABLE … DROP CONSTRAINT …; keep the id in a plain column without a key, or let the notification name your row in business_ref",
+        );
+    }
+    let others = [named("trigger"), named("rule")].concat();
+    if !others.is_empty() {
+        return Finding::warning(
+            check,
+            others.join(", "),
+            "each runs whenever a row comes, changes or ends: what it refuses waits, and is not sent again, until it no longer does; it costs every statement",
+            "drop it if nothing needs it; to learn what became of rows, read the view notifications instead",
+        );
+    }
+    Finding::ok(check, "nobody hung anything on the tables", "")
 }
 
 /// Whether settling has where to write.
