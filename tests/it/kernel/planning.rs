@@ -257,7 +257,13 @@ async fn plans_serve_a_hundred_thousand_rows_whenever_they_were_made() {
             .await
             .unwrap();
         queue.event(&openid, lease.lease_id, 0).await;
-        let weighing = blocks(&mut session, &format!("select wxnotify_weigh('{APP}')")).await;
+        // Its first call in a session touches mostly the catalogue, 2,245 blocks on 15 and 2,837 on 18, with one plan and 180 and
+        // 132 blocks from then on: the second one is counted.
+        let weigh = format!("select wxnotify_weigh('{APP}')");
+        run(&mut session, "begin").await;
+        run(&mut session, &weigh).await;
+        run(&mut session, "rollback").await;
+        let weighing = blocks(&mut session, &weigh).await;
         let unsettled = lease_after(&mut session, APP, 1, "w", 60, START, 0)
             .await
             .unwrap()
@@ -277,14 +283,14 @@ async fn plans_serve_a_hundred_thousand_rows_whenever_they_were_made() {
         let arming = blocks(&mut session, &arming).await;
 
         // A walk through the rows by an index of another order is over 20,000 blocks. The first call of a
-        // session also reads the catalogue.
+        // session also reads the catalogue, which the bounds allow for.
         for (what, blocks, most) in [
             ("lease", leasing, 60 * ROWS),
             ("lease again", leasing_doubtful, 25 * ROWS),
             ("settle sent rows", settling, 60 * ROWS),
             ("settle others", settling_unsent, 80 * ROWS),
             ("rescue", rescuing, 80 * ROWS),
-            ("weigh", weighing, 25 * ROWS),
+            ("weigh", weighing, 10 * ROWS),
             ("tidy", tidying, 25 * ROWS),
             ("cancel", cancelling, 200),
             ("arm", arming, 200),
@@ -598,9 +604,8 @@ async fn making_partitions_waits_for_no_reader_and_holds_up_no_settle() {
 async fn every_function_keeps_its_own_search_path_and_is_no_producers() {
     let queue = Queue::new().await;
     let open: Vec<String> = sqlx::query_scalar(
-        // That one runs for every INSERT and writes each name and operator out in full instead.
         "select p.proname::text from pg_proc p where p.pronamespace = 'public'::regnamespace and p.prosecdef
-           and p.proname <> 'wxnotify_heed_template' and not coalesce(p.proconfig::text like '%search_path=%', false)",
+           and not coalesce(p.proconfig::text like '%search_path=%', false)",
     )
     .fetch_all(queue.pool())
     .await
