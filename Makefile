@@ -2,11 +2,22 @@
 
 CARGO ?= cargo
 
+# PG=14 (15, 16, 17, 18): a server of that version, whatever else is on the machine. PG_BIN=/folder/of/initdb: that very one.
+ifdef PG
+ifdef PG_BIN
+$(error PG=$(PG) and PG_BIN=$(PG_BIN): give one of them)
+endif
+WITH_PG := PG_BIN="$$(.ci/postgres-of-version.sh $(PG))" && export PG_BIN &&
+endif
+
+# Names of tests, or parts of them; without, all.
+TESTS ?=
+
 .PHONY: help demo test check bench chaos soak fuzz postgres-server cargo-deny
 
 help:
 	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat (ARGS=--keep: it stays up)"
-	@echo "make test   run every test, each on a database of its own"
+	@echo "make test   run every test, each on a database of its own (PG=14|15|16|17|18: on that Postgres; TESTS='schema:: kernel::')"
 	@echo "make chaos  break everything under load and compare every row (SCENARIOS='kill_9 disk_full' SENDS=40000 SEED=7)"
 	@echo "make soak   steady load with faults; memory, connections and table sizes as CSV and SVG (SECS=3600 RATE=150)"
 	@echo "make fuzz   the fuzz targets with the nightly compiler (TARGETS='xml data' FUZZ_SECS=3600)"
@@ -14,10 +25,10 @@ help:
 	@echo "make bench  measure it against its ceilings and its peers (ROUNDS=3 SCENARIOS=drain,wake; see bench/README.md)"
 
 demo: postgres-server
-	$(CARGO) run --locked -- demo $(ARGS)
+	$(WITH_PG) $(CARGO) run --locked -- demo $(ARGS)
 
 test: postgres-server
-	$(CARGO) test --locked --no-fail-fast
+	$(WITH_PG) $(CARGO) test --locked --no-fail-fast $(if $(TESTS),--test it -- $(TESTS))
 
 check: cargo-deny
 	$(CARGO) fmt --check
@@ -34,7 +45,7 @@ REPORT ?= chaos.md
 chaos: postgres-server
 	@printf '%s\n' '| scenario | sends | accepted | faults | doubts | lost | twice, recorded | twice, unrecorded | twice on hold | recovery | throughput kept | violations |' \
 	    '|---|---|---|---|---|---|---|---|---|---|---|---|' >"$(REPORT)"
-	WXNOTIFY_CHAOS_SENDS=$(SENDS) WXNOTIFY_CHAOS_SEED=$(SEED) WXNOTIFY_CHAOS_REPORT="$(abspath $(REPORT))" \
+	$(WITH_PG) WXNOTIFY_CHAOS_SENDS=$(SENDS) WXNOTIFY_CHAOS_SEED=$(SEED) WXNOTIFY_CHAOS_REPORT="$(abspath $(REPORT))" \
 	    $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 --include-ignored --skip soak $(SCENARIOS)
 	@cat "$(REPORT)"
 
@@ -42,7 +53,7 @@ SECS ?= 3600
 RATE ?= 150
 
 soak: postgres-server
-	WXNOTIFY_SOAK_SECS=$(SECS) WXNOTIFY_SOAK_RATE=$(RATE) WXNOTIFY_SOAK_FOLDER="$(abspath docs/reliability)" \
+	$(WITH_PG) WXNOTIFY_SOAK_SECS=$(SECS) WXNOTIFY_SOAK_RATE=$(RATE) WXNOTIFY_SOAK_FOLDER="$(abspath docs/reliability)" \
 	    $(CARGO) test --locked --test chaos -- --nocapture --ignored soak
 
 ROUNDS ?= 3
@@ -77,4 +88,4 @@ cargo-deny:
 	    $(CARGO) install --locked cargo-deny; }
 
 postgres-server:
-	@.ci/ensure-postgres.sh
+	@$(if $(PG),.ci/postgres-of-version.sh $(PG) >/dev/null,.ci/ensure-postgres.sh)
