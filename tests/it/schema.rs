@@ -11,6 +11,7 @@ use std::process::Stdio;
 use flate2::read::GzDecoder;
 use semver::Version;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tokio::task::JoinSet;
@@ -790,4 +791,79 @@ async fn every_function_of_ours_is_a_text_and_has_one_form() {
         .map(|text| text.name.clone())
         .collect();
     assert_eq!(functions, texts);
+}
+/// Which files of `migrations/` were released, with their SHA-256: whoever makes a release adds them, as `release hash file`.
+const RELEASED: &str = include_str!("fixtures/released_migrations.txt");
+
+/// What is wrong with the files of `migrations/` by the record of what was released, and with the record by the changelog.
+fn faults_of_releases(changelog: &str, released: &str, files: &schema::Files) -> Vec<String> {
+    let lines: Vec<Vec<&str>> = released
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let mut faults = Vec::new();
+    for line in &lines {
+        let [release, hash, file] = line[..] else {
+            faults.push(format!("not `release hash file`: {line:?}"));
+            continue;
+        };
+        let text = files.iter().find(|(path, _)| path == file);
+        let now = text.map(|(_, text)| {
+            let digest = Sha256::digest(text);
+            digest
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        });
+        if now.as_deref() != Some(hash) {
+            faults.push(format!(
+                "{file} is not what {release} applied: a database that applied it never sees the difference. Put it back, and write another migration"
+            ));
+        }
+    }
+    // `## [1.2.0] - 2027-03-01`; what has no date was not released.
+    let dated = changelog.lines().filter_map(|line| {
+        let (release, date) = line.strip_prefix("## [")?.split_once("] - ")?;
+        date.starts_with(|digit: char| digit.is_ascii_digit())
+            .then_some(release)
+    });
+    for release in dated {
+        if !lines.iter().any(|line| line.first() == Some(&release)) {
+            faults.push(format!(
+                "CHANGELOG.md releases {release}, and tests/it/fixtures/released_migrations.txt names no file of it: add what sha256sum says of migrations/*.sql"
+            ));
+        }
+    }
+    faults
+}
+
+#[test]
+fn a_released_migration_is_never_edited_and_no_release_forgets_to_record_its_own() {
+    let (files, _) = schema::files();
+    let changelog = include_str!("../../CHANGELOG.md");
+    assert_eq!(
+        faults_of_releases(changelog, RELEASED, &files),
+        Vec::<String>::new()
+    );
+
+    // That look finds what it is for.
+    let changelog = "## [Unreleased]\n## [0.3.0] - 2027-01-01\n## [0.2.0] - 2026-12-24\n## [0.1.0] - never released\n";
+    let of_a = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+    let released = format!(
+        "# a comment\n0.2.0 {of_a} 0001_a.sql\n0.2.0 {of_a} 0002_b.sql\n0.2.0 {of_a} 0003_c.sql\n"
+    );
+    let files = [("0001_a.sql", "a"), ("0002_b.sql", "a, edited")]
+        .map(|(path, text)| (path.to_owned(), text.to_owned()));
+    let faults = faults_of_releases(changelog, &released, &files.to_vec());
+    let begin: Vec<_> = faults.iter().map(|fault| &fault[..20]).collect();
+    assert_eq!(
+        begin,
+        [
+            "0002_b.sql is not wh",
+            "0003_c.sql is not wh",
+            "CHANGELOG.md release"
+        ]
+    );
+    assert!(faults[2].contains("0.3.0"), "{faults:?}");
 }
