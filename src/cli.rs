@@ -124,7 +124,8 @@ impl Exit {
             | SchemaError::Busy { .. }
             | SchemaError::Encoding { .. }
             | SchemaError::Server { .. }
-            | SchemaError::NoSchema => Some(Self::Unavailable),
+            | SchemaError::NoSchema
+            | SchemaError::MayNotCreate { .. } => Some(Self::Unavailable),
             SchemaError::Database { error, .. } => Self::of_database_error(error),
             SchemaError::Text { .. }
             | SchemaError::Unreleased { .. }

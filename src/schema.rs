@@ -75,6 +75,18 @@ pub enum SchemaError {
         "no schema of this connection's search_path exists: nothing was applied. Next: CREATE SCHEMA, or correct search_path in DATABASE_URL"
     )]
     NoSchema,
+    /// There is something to make, and this user may not make it.
+    #[error(
+        "{user} may create nothing in the schema {schema}, and there is something to make: nothing was changed. Next: as {owner}, its owner, GRANT CREATE ON SCHEMA {schema} TO {user}; or name another schema by search_path in DATABASE_URL"
+    )]
+    MayNotCreate {
+        /// The first schema of the search_path.
+        schema: String,
+        /// The user of the connection.
+        user: String,
+        /// Who owns the schema.
+        owner: String,
+    },
     /// A schema from before the first release, but not the last one of these.
     #[error(
         "the database holds the schema of an unreleased wxnotify, of which only {applied} of {of} migrations were applied: nothing was changed. Next: bring it up to date with that program first, or drop its objects"

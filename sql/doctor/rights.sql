@@ -8,8 +8,14 @@ select current_user::text as name, r.rolsuper as is_superuser, c.oid is not null
                  where p.pronamespace = c.relnamespace and p.proname in ('cancel_notifications', 'redrive_notifications')), false) as may_operate,
        coalesce(has_any_column_privilege(c.oid, 'insert'), false) as may_insert,
        coalesce(has_any_column_privilege(to_regclass('notifications'), 'select'), false) as may_look,
-       coalesce((select bool_or(a.privilege_type = 'CREATE') from pg_namespace n cross join lateral aclexplode(n.nspacl) a
-                 where n.oid = c.relnamespace and a.grantee = 0), false) as public_may_create,
+       -- What closes the schema to others, by whom, if everybody may create objects in it. The tables' owner must still be able to.
+       (select case when not pg_has_role(c.relowner, n.nspowner, 'usage')
+                    then format('as %I, the owner of the schema: GRANT CREATE ON SCHEMA %I TO %I; ', pg_get_userbyid(n.nspowner), n.nspname,
+                                pg_get_userbyid(c.relowner))
+                    else '' end || format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', n.nspname)
+        from pg_namespace n
+        where n.oid = c.relnamespace
+          and exists (select from aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE')) as closing_statements,
        array(select w from unnest(array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker']) w
              where to_regrole(w) is null) as missing_roles,
        array(select distinct coalesce(g.rolname, 'PUBLIC')::text from aclexplode(c.relacl) a left join pg_roles g on g.oid = a.grantee

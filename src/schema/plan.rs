@@ -129,7 +129,8 @@ pub(super) struct RightsRow {
 /// # Errors
 ///
 /// A database that cannot hold the schema ([`SchemaError::Encoding`], [`SchemaError::Server`], [`SchemaError::NoSchema`]), one
-/// that is half-way ([`SchemaError::Unreleased`]), and somebody's own objects that are in the way ([`SchemaError::InUse`]).
+/// that is half-way ([`SchemaError::Unreleased`]), somebody's own objects that are in the way ([`SchemaError::InUse`]), and a user
+/// who may not make what is lacking ([`SchemaError::MayNotCreate`]).
 pub async fn plan(connection: &mut PgConnection, schema: &Schema) -> Result<Plan, SchemaError> {
     sqlx::raw_sql(include_str!("../../sql/migrate/settle_session.sql"))
         .execute(&mut *connection)
@@ -147,7 +148,26 @@ pub async fn plan(connection: &mut PgConnection, schema: &Schema) -> Result<Plan
     if !matches!(plan.standing, Standing::Served { .. } | Standing::TooOld(_)) {
         plan.steps = steps(connection, schema, &plan, &rights.digest).await?;
     }
+    if plan.steps.iter().any(|step| *step != Step::Grant) {
+        ensure_may_create(connection).await?;
+    }
     Ok(plan)
+}
+
+/// Where everybody may create, an owner of the tables may have had that right like everybody else, and lost it with them.
+async fn ensure_may_create(connection: &mut PgConnection) -> Result<(), SchemaError> {
+    let closed: Option<(String, String, String)> =
+        sqlx::query_as(include_str!("../../sql/migrate/may_not_create.sql"))
+            .fetch_optional(connection)
+            .await
+            .map_err(SchemaError::of("asking what this user may create"))?;
+    closed.map_or(Ok(()), |(schema, user, owner)| {
+        Err(SchemaError::MayNotCreate {
+            schema,
+            user,
+            owner,
+        })
+    })
 }
 
 /// What the database has, after the looks that a wrong one does not survive.

@@ -66,8 +66,8 @@ pub struct Rights {
     pub may_insert: bool,
     /// Whether it may read the views.
     pub may_look: bool,
-    /// Whether anybody may create objects beside ours.
-    pub public_may_create: bool,
+    /// Whether anybody may create objects beside ours: what ends that, and who can.
+    pub closing_statements: Option<String>,
     /// Roles of wxnotify that the server does not have.
     pub missing_roles: Vec<String>,
     /// Who may write columns of `pending_notifications` that are wxnotify's: a right to the whole table, not to its columns.

@@ -20,6 +20,9 @@ use wxnotify::schema;
 /// The key of the lock under which test programs that share a server make the template.
 const TEMPLATE_LOCK: i64 = 7_274_101;
 
+/// Before Postgres 15 everybody may create in `public`; there the documentation asks for this.
+pub const CLOSED_SCHEMA: &str = "revoke create on schema public from public";
+
 /// The server of this test program, and the name of the migrated template in it.
 struct Server {
     url: String,
@@ -88,6 +91,7 @@ async fn make_template(url: &str) -> String {
             .unwrap()
             .database(&unfinished);
         let mut connection = PgConnection::connect_with(&options).await.unwrap();
+        run(&mut connection, CLOSED_SCHEMA.to_owned()).await;
         schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
             .await
             .unwrap();
@@ -153,6 +157,9 @@ impl TestDatabase {
             .connect(&url)
             .await
             .unwrap();
+        if !migrated {
+            sqlx::query(CLOSED_SCHEMA).execute(&pool).await.unwrap();
+        }
         Self { name, url, pool }
     }
 

@@ -348,6 +348,7 @@ async fn an_ordinary_owner_of_the_database_can_migrate_send_and_operate() {
     let become_owner = format!(
         "create role {role};
          do $$ begin execute format('alter database %I owner to {role}', current_database()); end $$;
+         grant create on schema public to {role};
          set role {role}"
     );
     run(&mut connection, &become_owner).await;

@@ -506,12 +506,12 @@ pub fn rights(rights: &Rights) -> Finding {
         );
     };
     let found = format!("{} is {may}", rights.name);
-    if rights.public_may_create {
+    if let Some(statements) = &rights.closing_statements {
         return Finding::warning(
             "rights",
             format!("{found}; every user may create objects in the schema"),
-            "functions could be slipped under wxnotify's own",
-            "REVOKE CREATE ON SCHEMA … FROM PUBLIC",
+            "functions could be slipped under wxnotify's own; before Postgres 15 that is so in `public` from the start",
+            statements,
         );
     }
     if let [first, ..] = &rights.wide_writers[..] {
@@ -1442,7 +1442,7 @@ mod tests {
             may_operate: false,
             may_insert: false,
             may_look: false,
-            public_may_create: false,
+            closing_statements: None,
             missing_roles: vec![],
             wide_writers: vec![],
         };
@@ -1460,7 +1460,7 @@ mod tests {
         };
         assert_eq!(rights(&superuser).verdict, Verdict::Warning);
         let loose = Rights {
-            public_may_create: true,
+            closing_statements: Some("REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned()),
             ..worker.clone()
         };
         assert!(rights(&loose).next.unwrap().contains("REVOKE CREATE"));

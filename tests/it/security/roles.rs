@@ -10,8 +10,8 @@ use wxnotify::postgres::{Options, ThrowawayPostgres};
 use wxnotify::schema;
 use wxnotify::store::Store;
 
-use super::Login;
-use crate::harness::{TestDatabase, assert_recorded, wxnotify};
+use super::{Login, PASSWORD};
+use crate::harness::{CLOSED_SCHEMA, TestDatabase, assert_recorded, wxnotify};
 use crate::kernel::{APP, Outcome, Queue, in_secs, insert};
 
 const DENIED: &str = "42501";
@@ -682,8 +682,12 @@ async fn a_worker_drops_what_retention_ended_and_owns_nothing() {
 }
 
 async fn migrate(url: &str) -> Output {
+    program("migrate", url).await
+}
+
+async fn program(name: &'static str, url: &str) -> Output {
     let mut command = wxnotify();
-    command.arg("migrate").env("DATABASE_URL", url);
+    command.arg(name).env("DATABASE_URL", url);
     tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap()
@@ -708,6 +712,12 @@ async fn roles_are_made_by_whoever_may_and_granted_by_the_next_migration() {
             .await
             .unwrap();
     };
+
+    let mut template = PgConnection::connect(&server.url_for("template1"))
+        .await
+        .unwrap();
+    run(&mut template, CLOSED_SCHEMA).await;
+    template.close().await.unwrap();
 
     // Several databases of one server at once.
     let mut urls = Vec::new();
@@ -742,14 +752,24 @@ async fn roles_are_made_by_whoever_may_and_granted_by_the_next_migration() {
     }
 
     // Where the owner may not create roles, it is told so, and everything else works.
-    run(&mut administrator, "create role owner_of_four login").await;
+    let create_owner = format!("create role owner_of_four login password '{PASSWORD}'");
+    run(&mut administrator, &create_owner).await;
     run(
         &mut administrator,
         "create database four owner owner_of_four",
     )
     .await;
+    let mut database_four = PgConnection::connect(&server.url_for("four"))
+        .await
+        .unwrap();
+    run(
+        &mut database_four,
+        "grant create on schema public to owner_of_four",
+    )
+    .await;
     let mut url = url::Url::parse(&server.url_for("four")).unwrap();
     url.set_username("owner_of_four").unwrap();
+    url.set_password(Some(PASSWORD)).unwrap();
     let first = migrate(url.as_str()).await;
     assert!(first.status.success(), "{}", said(&first));
     assert!(
@@ -787,16 +807,77 @@ async fn roles_are_made_by_whoever_may_and_granted_by_the_next_migration() {
             .await
             .unwrap()
     );
-
-    // A schema that everybody may create in is an invitation.
-    run(&mut owner, "grant create on schema public to public").await;
-    let third = migrate(url.as_str()).await;
-    assert!(
-        said(&third).contains("REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
-        "{}",
-        said(&third)
-    );
     server.stop().await.unwrap();
+}
+
+/// A schema in which everybody may create is an invitation; in Postgres 14 `public` is one, and nobody but the server's
+/// administrator can close it. Then the owner of the tables must still be able to replace functions.
+#[tokio::test]
+async fn what_migrate_and_doctor_say_of_an_open_schema_closes_it_and_the_next_migration_works() {
+    let database = TestDatabase::empty().await;
+    let mut administrator = database.connect().await;
+    let owner = Login::of("pg_monitor", &database).await;
+    let mut url = url::Url::parse(database.url()).unwrap();
+    url.set_username(&owner.name).unwrap();
+    url.set_password(Some(PASSWORD)).unwrap();
+    let run = async |administrator: &mut PgConnection, statements: &str| {
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+            .execute(administrator)
+            .await
+            .unwrap();
+    };
+    run(
+        &mut administrator,
+        "alter schema public owner to current_user; grant create on schema public to public",
+    )
+    .await;
+    let name: String = sqlx::query_scalar("select quote_ident(current_user)")
+        .fetch_one(&mut administrator)
+        .await
+        .unwrap();
+    let grant = format!("GRANT CREATE ON SCHEMA public TO {}", owner.name);
+    let revoke = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+
+    let first = program("migrate", url.as_str()).await;
+    assert!(first.status.success(), "{}", said(&first));
+    let doctor = program("doctor", url.as_str()).await;
+    for (output, by) in [
+        (&first, format!("as {name}, its owner, {grant}; {revoke}")),
+        (
+            &doctor,
+            format!("as {name}, the owner of the schema: {grant}; {revoke}"),
+        ),
+    ] {
+        // Where a line ends is the terminal's matter.
+        let words = said(output)
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert!(words.contains(&by), "{by}\n{words}");
+    }
+
+    // Half of it is worse than nothing, and says so.
+    run(&mut administrator, revoke).await;
+    let of_ring = "update wxnotify_schema_texts set hash = 'older' where name = 'wxnotify_ring'";
+    run(&mut administrator, of_ring).await;
+    let half = program("migrate", url.as_str()).await;
+    assert_eq!(half.status.code(), Some(69), "{}", said(&half));
+    assert!(
+        said(&half).contains("nothing was changed") && said(&half).contains(&grant),
+        "{}",
+        said(&half)
+    );
+
+    run(&mut administrator, &grant).await;
+    let last = program("migrate", url.as_str()).await;
+    assert!(
+        last.status.success() && said(&last).contains("function × 1"),
+        "{}",
+        said(&last)
+    );
+    assert!(!said(&last).contains("next:"), "{}", said(&last));
+    let doctor = program("doctor", url.as_str()).await;
+    assert!(!said(&doctor).contains("REVOKE"), "{}", said(&doctor));
 }
 
 /// Objects may live in any schema; the roles reach them there.
