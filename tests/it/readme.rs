@@ -16,6 +16,7 @@ const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
 const OPERATIONS: [&str; 2] = ["docs/operations.md", "docs/operations.zh-CN.md"];
 const CALLBACKS: [&str; 2] = ["docs/callbacks.md", "docs/callbacks.zh-CN.md"];
 const KINDS: [&str; 2] = ["docs/kinds.md", "docs/kinds.zh-CN.md"];
+const SECURITY: [&str; 2] = ["docs/security.md", "docs/security.zh-CN.md"];
 const MINI_PROGRAM: [&str; 2] = ["docs/mini-program.md", "docs/mini-program.zh-CN.md"];
 /// The mini-program of all examples.
 const APPID: &str = "wx0123456789abcdef";
@@ -335,6 +336,79 @@ async fn the_roles_of_the_operations_page_can_do_their_work_and_no_more() {
             assert_eq!(code.as_deref(), Some("42501"), "{role}: {forbidden}");
             run(&mut connection, "rollback to savepoint before").await;
         }
+        run(&mut connection, "rollback").await;
+    }
+}
+
+/// A promise without its test is a wish: each name of six words or more is that of a test.
+#[test]
+fn the_security_pages_name_the_same_tests_and_each_exists() {
+    let mut sources = String::new();
+    let mut folders = vec![root().join("src"), root().join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                sources += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let [english, chinese] = SECURITY.map(|page| {
+        let text = text_of(page);
+        text.split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|quoted| {
+                quoted.matches('_').count() >= 5
+                    && quoted.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            })
+            .map(str::to_owned)
+            .collect::<BTreeSet<String>>()
+    });
+    assert_eq!(english, chinese);
+    assert!(english.len() > 40, "{english:#?}");
+    let unknown: Vec<_> = english
+        .iter()
+        .filter(|name| !sources.contains(&format!("fn {name}()")))
+        .collect();
+    assert!(unknown.is_empty(), "no such tests: {unknown:#?}");
+}
+
+/// The commands for producers that do not trust each other, as they stand.
+#[tokio::test]
+async fn the_commands_of_the_security_pages_confine_a_login_to_its_mini_programs() {
+    for page in SECURITY {
+        let database = database_with_the_app().await;
+        // Roles belong to the whole server: in a transaction they are gone again.
+        let mut connection = database.connect().await;
+        let name: String = sqlx::query_scalar("select current_database()::text")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        run(&mut connection, "begin").await;
+        let mut ran = 0;
+        for Block { info, text } in blocks_of(page) {
+            if info == "sql" {
+                run(&mut connection, &text.replace("shop_db", &name)).await;
+                ran += 1;
+            }
+        }
+        assert_eq!(ran, 6, "{page}");
+        let insert = |appid: &str| {
+            format!(
+                "insert into pending_notifications (appid, openid, template_id, data) values ('{appid}', 'o', 't', '{{\"thing1\": \"x\"}}')"
+            )
+        };
+        run(&mut connection, "set local session authorization shop").await;
+        run(&mut connection, &insert(APPID)).await;
+        let error = sqlx::raw_sql(AssertSqlSafe(insert("wx1111111111111111")))
+            .execute(&mut connection)
+            .await
+            .expect_err("it is the school's");
+        let code = error.as_database_error().and_then(|error| error.code());
+        assert_eq!(code.as_deref(), Some("42501"), "{page}: {error}");
         run(&mut connection, "rollback").await;
     }
 }
