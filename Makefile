@@ -13,7 +13,7 @@ endif
 # Names of tests, or parts of them; without, all.
 TESTS ?=
 
-.PHONY: help demo test check bench chaos soak fuzz postgres-server cargo-deny
+.PHONY: help demo test check bench chaos soak fuzz fuzz-compilers postgres-server cargo-deny
 
 help:
 	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat (ARGS=--keep: it stays up)"
@@ -71,15 +71,27 @@ bench: postgres-server
 
 TARGETS ?= callback xml json data
 FUZZ_SECS ?= 600
+NIGHTLY ?= nightly
 
 # One after the other; what is found stands in fuzz/artifacts. `cargo test` replays fuzz/seeds with any compiler.
-fuzz:
-	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+fuzz: fuzz-compilers
 	@for target in $(TARGETS); do \
 	    mkdir -p "fuzz/corpus/$$target" || exit 1; \
-	    $(CARGO) +nightly fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
-	        -max_total_time=$(FUZZ_SECS) -rss_limit_mb=512 -max_len=8192 || exit 1; \
+	    $(CARGO) +$(NIGHTLY) fuzz run "$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" -- \
+	        -max_total_time=$(FUZZ_SECS) -timeout=10 -rss_limit_mb=512 -max_len=8192 -print_final_stats=1 || exit 1; \
 	done
+
+# Never installed unasked: the rest of the project needs neither.
+fuzz-compilers:
+	@rustup run $(NIGHTLY) rustc --version >/dev/null 2>&1 || { \
+	    echo "make: fuzzing needs the compiler \"$(NIGHTLY)\", which is not installed: \`rustup toolchain install $(NIGHTLY) --profile minimal\`, then again (\`cargo test --test it fuzz_seeds\` replays the kept inputs without it)" >&2; \
+	    exit 1; }
+	@command -v c++ >/dev/null || { \
+	    echo "make: fuzzing needs a C++ compiler called c++, and there is none in PATH: install g++ or clang, then again" >&2; \
+	    exit 1; }
+	@command -v cargo-fuzz >/dev/null || { \
+	    echo "make: installing cargo-fuzz, which builds and runs the fuzz targets"; \
+	    $(CARGO) install --locked cargo-fuzz; }
 
 # Advisories are left out of `check`, which must pass without the network: `cargo deny check advisories`.
 cargo-deny:

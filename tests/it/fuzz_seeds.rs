@@ -4,6 +4,7 @@
 mod checks;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -62,4 +63,28 @@ fn the_seeds_of_xml_break_nothing() {
 #[test]
 fn the_seeds_of_json_break_nothing() {
     replay_texts("json", checks::json);
+}
+
+/// On a new machine there is none, and nothing but the fuzzing needs it.
+#[test]
+fn make_fuzz_without_its_compiler_says_how_to_get_it() {
+    let made = Command::new("make")
+        .args(["fuzz", "NIGHTLY=nightly-2000-01-01"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+
+    assert!(!made.status.success());
+    let said = String::from_utf8(made.stderr).unwrap();
+    let mut lines = said.lines();
+    let first = lines.next().unwrap();
+    assert!(
+        first.contains("\"nightly-2000-01-01\", which is not installed"),
+        "{said}"
+    );
+    assert!(
+        first.contains("`rustup toolchain install nightly-2000-01-01 "),
+        "{said}"
+    );
+    assert_eq!(lines.count(), 1, "but for what make itself says: {said}");
 }
