@@ -4,7 +4,7 @@
 //! object, one without is a string, and a name that repeats (`<List>`) is an array. The root's name is dropped. DTDs and
 //! entities other than the five of XML are refused: nothing an event needs, and the way to blow up a parser.
 //!
-//! JSON keeps its numbers to the digit, so an integer above 2^53 is not rounded.
+//! JSON keeps integers below 2^64 to the digit, so one above 2^53 is not rounded; other numbers become doubles.
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
