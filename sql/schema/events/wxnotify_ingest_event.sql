@@ -22,6 +22,9 @@ begin
             'notify_service_msg_send_result', 'wxa_punish_event') then
         return null;
     end if;
+    if p_appid !~ '^[A-Za-z0-9_-]+$' then
+        raise exception 'appid of an event: letters, digits, _ and - alone are allowed' using errcode = 'invalid_parameter_value';
+    end if;
     if octet_length(p_payload::text) > 131072 or length(p_appid) > 64 or length(v_openid) > 128 then
         raise exception 'the event is too large' using errcode = 'invalid_parameter_value';
     end if;

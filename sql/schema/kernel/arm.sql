@@ -5,9 +5,16 @@ create or replace function arm(p_appid text, p_openid text, p_template_id text, 
     p_page text default null, p_expire_at timestamptz default null) returns bigint
 language plpgsql volatile security definer set search_path from current set gin_fuzzy_search_limit = 0 set enable_seqscan = off as $$
 declare
-    v_id   bigint;
-    v_held boolean;
+    v_id      bigint;
+    v_held    boolean;
+    v_refused text;   -- why a row could not be armed: the words of its rule
+    v_column  text;
+    v_hint    text;
 begin
+    if not wxnotify_may_name(p_appid) then
+        raise exception 'mini-program %: % is confined to others', wxnotify_legible(p_appid), session_user using errcode = 'insufficient_privilege',
+            hint = 'The owner of the tables confines logins: confine_producer().';
+    end if;
     for v_id in
         select id from pending_notifications
         where appid = p_appid and openid = p_openid and template_id = p_template_id and held
@@ -23,10 +30,17 @@ begin
             if found then
                 return v_id;
             end if;
-        exception when serialization_failure then
-            null;
+        exception
+            when serialization_failure then
+                null;
+            when check_violation then
+                -- Of this row alone, which may be older than a rule, or of what it is armed with: then the next one says the same.
+                get stacked diagnostics v_refused = message_text, v_column = column_name, v_hint = pg_exception_hint;
         end;
     end loop;
+    if v_refused is not null then
+        raise exception using errcode = 'check_violation', table = 'pending_notifications', column = v_column, message = v_refused, hint = v_hint;
+    end if;
     return null;
 end $$;
 

@@ -67,14 +67,14 @@ begin
         and (new.miniprogram_state = 'formal' or new.miniprogram_state in ('trial', 'developer'))
         and (new.lang = 'zh_CN' or new.lang in ('en_US', 'zh_HK', 'zh_TW')) and v_json like '{%' and octet_length(v_json) <= 4096
         and (new.page is null or (length(new.page) <= 1024 and new.page <> '' and new.page not like '/%' and new.page not like '%://%'
-                                  and new.page !~ E'[\\u0001-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff]'))
+                                  and new.page !~ E'[\\u0001-\\u0020\\u007f-\\u00a0\\u00ad\\u061c\\u1680\\u180e\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff]'))
         and (new.send_at is null or new.send_at between '2000-01-01+00' and '2199-12-31+00')
         and (new.expire_at is null or new.expire_at between '2000-01-01+00' and '2199-12-31+00')
-        and new.created_at between '2000-01-01+00' and '2199-12-31+00'
+        and new.created_at between '2000-01-01+00' and now() + interval '10 minutes'
         and (new.dedup_key is null or length(new.dedup_key) between 1 and 200)
         and (new.business_ref is null or length(new.business_ref) between 1 and 200)
-        and (new.business_ref is null and new.dedup_key is null or concat(new.business_ref, new.dedup_key) !~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]')
-        and (new.extra is null or octet_length(new.extra::text) <= 4096)
+        and (new.business_ref is null and new.dedup_key is null or concat(new.business_ref, new.dedup_key) !~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]')
+        and (new.extra is null or pg_column_size(new.extra) <= 16384 and octet_length(new.extra::text) <= 4096)
         and (v_json <> '{}' or new.held or new.kind = 'service_card')) is not true then
         v_fault := case
             when new.appid is null or length(new.appid) not between 1 and 64 or new.appid ~ '[^A-Za-z0-9_-]' then 'appid: 1 to 64 letters, digits, _ or - are required'
@@ -92,15 +92,17 @@ begin
             when left(new.page, 1) = '/' then 'page: must not begin with a slash (WeChat answers 41030)'
             when length(new.page) not between 1 and 1024 then 'page: must be 1 to 1024 characters, or null'
             when new.page like '%://%' then 'page: must be a path in the mini-program, not an address (WeChat answers 41030)'
-            when new.page ~ E'[\\u0001-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff]'
+            when new.page ~ E'[\\u0001-\\u0020\\u007f-\\u00a0\\u00ad\\u061c\\u1680\\u180e\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff]'
                 then 'page: must hold no blanks, line breaks or other invisible characters; write a blank in the query as %20'
             when new.send_at not between '2000-01-01+00' and '2199-12-31+00' then 'send_at: must be finite, after 2000 and before 2200; null means now, held = true means not yet'
             when new.expire_at not between '2000-01-01+00' and '2199-12-31+00' then 'expire_at: must be finite, after 2000 and before 2200; null means never'
-            when new.created_at is null or new.created_at not between '2000-01-01+00' and '2199-12-31+00' then 'created_at: must be finite, after 2000 and before 2200'
+            when new.created_at is null or new.created_at not between '2000-01-01+00' and now() + interval '10 minutes'
+                then 'created_at: must be after 2000 and no later than 10 minutes from now; it says when the user tapped'
             when length(new.dedup_key) not between 1 and 200 then 'dedup_key: must be 1 to 200 characters, or null'
             when length(new.business_ref) not between 1 and 200 then 'business_ref: must be 1 to 200 characters, or null'
-            when new.business_ref ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'business_ref: must hold no line breaks, control characters or marks that turn the direction of text'
-            when new.dedup_key ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'dedup_key: must hold no line breaks, control characters or marks that turn the direction of text'
+            when new.business_ref ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'business_ref: must hold no line breaks, control characters or marks that turn the direction of text'
+            when new.dedup_key ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'dedup_key: must hold no line breaks, control characters or marks that turn the direction of text'
+            when pg_column_size(new.extra) > 16384 then 'extra: at most 4096 bytes are allowed'
             when octet_length(new.extra::text) > 4096 then format('extra: %s bytes, at most 4096 are allowed', octet_length(new.extra::text))
             when v_json = '{}' and new.kind <> 'service_card' then 'data: is empty; only a held row may wait for its data'
             else 'held: must be true or false'

@@ -4,7 +4,7 @@
 create policy plain_rows on pending_notifications as restrictive for insert with check (
     attempts = 0 and rescues = 0 and in_doubt_since is null and last_lease is null and last_errcode is null and last_errmsg is null
     and last_attempt_at is null and (waiting_for is null or waiting_for = 'login') and login_claims = 0 and login_unclear = 0
-    and created_at >= '2000-01-01+00' and created_at < '2200-01-01+00' and (send_at is null or send_at >= '2000-01-01+00' and send_at < '2200-01-01+00')
+    and created_at >= '2000-01-01+00' and created_at < now() + interval '11 minutes' and (send_at is null or send_at >= '2000-01-01+00' and send_at < '2200-01-01+00')
     and (expire_at is null or expire_at >= '2000-01-01+00' and expire_at < '2200-01-01+00')
     and pg_column_size(data) <= 16384 and (extra is null or pg_column_size(extra) <= 16384));
 

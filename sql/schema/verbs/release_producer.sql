@@ -1,8 +1,9 @@
 create or replace function release_producer(p_login name, p_note text default null) returns boolean
-language plpgsql volatile set search_path from current set lock_timeout = '5s' as $$
+language plpgsql volatile set search_path from current set lock_timeout = '450ms' as $$
 declare
     v_was_confined boolean;
 begin
+    lock table notification_producers in exclusive mode;
     delete from notification_producers n where n.login = p_login;
     v_was_confined := found;
     if not exists (select from notification_producers) then

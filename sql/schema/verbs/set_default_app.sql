@@ -1,5 +1,5 @@
 create or replace function set_default_app(p_appid text, p_note text default null) returns void
-language plpgsql volatile security definer set search_path from current set lock_timeout = '5s' as $$
+language plpgsql volatile security definer set search_path from current set lock_timeout = '450ms' as $$
 begin
     execute format('alter table pending_notifications alter appid set default %L', p_appid);
     perform wxnotify_record_action('set_default_app', jsonb_build_object('appid', p_appid), 1, p_note);

@@ -545,6 +545,60 @@ async fn null_in_appid_means_the_default_mini_program() {
     assert_eq!(queue.lease("worker").await.unwrap().ids, [id]);
 }
 
+/// It says when the user tapped: of a time to come it would outlast every later reject of that user.
+#[tokio::test]
+async fn a_tap_of_the_future_is_refused() {
+    let queue = Queue::new().await;
+    for created_at in [in_secs(700), "2199-01-01T00:00:00Z".to_owned()] {
+        let words = refusal(&queue, json!({ "created_at": created_at, "held": true })).await;
+        assert!(
+            words.contains("pending_notifications.created_at: "),
+            "{words}"
+        );
+    }
+    queue.enqueue(json!({ "created_at": in_secs(500) })).await;
+}
+
+/// A number of a few bytes may be a gigabyte as text.
+#[tokio::test]
+async fn numbers_beyond_measure_are_refused_in_extra_as_in_data() {
+    let queue = Queue::new().await;
+    let mut session = queue.session().await;
+    let statement = "insert into pending_notifications (appid, openid, template_id, data, extra)
+        select 'wx', 'o', 't', '{\"thing1\": \"x\"}', jsonb_agg('1e131000'::jsonb) from generate_series(1, 9000)";
+    let error = sqlx::raw_sql(statement)
+        .execute(&mut session)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("pending_notifications.extra: "),
+        "{error}"
+    );
+}
+
+/// A credit from before a rule must not keep the younger ones from being armed.
+#[tokio::test]
+async fn a_held_row_that_a_later_rule_refuses_is_passed_over_by_arm() {
+    let queue = Queue::new().await;
+    let old = queue.enqueue(json!({"held": true, "openid": "o"})).await;
+    queue
+        .force(&format!(
+            "update pending_notifications set page = 'pages/a b' where id = {old}"
+        ))
+        .await;
+    let young = queue.enqueue(json!({"held": true, "openid": "o"})).await;
+    let arm = async |data: Value| {
+        sqlx::query_scalar::<_, Option<i64>>("select arm($1, 'o', 'template-1', $2)")
+            .bind(super::APP)
+            .bind(data)
+            .fetch_one(queue.pool())
+            .await
+    };
+    let error = arm(json!({"thing1": "x".repeat(21)})).await.unwrap_err();
+    assert!(error.to_string().contains("thing1"), "{error}");
+    assert_eq!(arm(json!({"thing1": "x"})).await.unwrap(), Some(young));
+}
+
 /// WeChat would answer 41030 when it is too late.
 #[tokio::test]
 async fn a_page_that_wechat_refuses_is_refused_at_insert() {

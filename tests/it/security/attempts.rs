@@ -344,6 +344,19 @@ async fn a_confined_login_inserts_for_its_mini_programs_alone() {
     assert_eq!(shop.run(&row("wx-shop")).await, 1);
     assert_eq!(shop.refused(&row("wx-school")).await, "42501");
     assert_eq!(school.run(&row("wx-school")).await, 1);
+    // Another's credit of another mini-program is out of reach, too.
+    queue
+        .enqueue(json!({"appid": "wx-school", "held": true, "openid": "oB", "template_id": "tB"}))
+        .await;
+    let armed = "select arm('wx-school', 'oB', 'tB', '{\"thing1\": \"text of another\"}')";
+    assert_eq!(shop.refused(armed).await, "42501");
+    // A group confines nobody, since nobody logs in as it.
+    let group = "select confine_producer('wxnotify_producer', array['wx-shop'])";
+    let error = sqlx::raw_sql(group)
+        .execute(queue.pool())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("it cannot log in"), "{error}");
     // It is the owner's to say, and a name that does not exist is a mistake.
     for login in [&shop, &school] {
         assert_eq!(login.refused(&confine).await, "42501");
