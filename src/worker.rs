@@ -122,6 +122,9 @@ impl RunError {
     }
 }
 
+/// A lease's id, and when it was leased.
+type LeaseName = (i64, DateTime<Utc>);
+
 /// What all tasks of one worker share.
 pub(crate) struct Worker {
     pub(crate) store: Store,
@@ -143,9 +146,9 @@ pub(crate) struct Worker {
     paused: Mutex<HashMap<String, Instant>>,
     /// Leases this worker knows of, to tell them from what an unclear reply may have left: id, and when it was leased, since
     /// after a failover an id can be given out again while the lease that had it first is still remembered.
-    known: Mutex<HashSet<(i64, DateTime<Utc>)>>,
+    known: Mutex<HashSet<LeaseName>>,
     /// Batches on their way, by the same names: their leases are kept alive until all is written.
-    unsettled: Mutex<HashMap<(i64, DateTime<Utc>), Arc<sending::Batch>>>,
+    unsettled: Mutex<HashMap<LeaseName, Arc<sending::Batch>>>,
     /// Registered mini-programs whose secret we have.
     apps: Mutex<Vec<SendingApp>>,
     /// Lanes whose front is due but cannot be leased: for maintenance to tidy.
