@@ -39,8 +39,10 @@ begin
         end if;
         -- A restore of this table alone names leases of another database: a lease of that number, given out later, would be taken for
         -- the one that settled this row.
-        if new.last_lease is not null and new.last_lease > (select last_value from notification_leases_lease_id_seq) then
-            new.last_lease := null;
+        if new.last_lease is not null then
+            if new.last_lease > (select last_value from notification_leases_lease_id_seq) then
+                new.last_lease := null;
+            end if;
         end if;
     end if;
 
@@ -70,7 +72,7 @@ begin
                                   and new.page !~ E'[\\u0001-\\u0020\\u007f-\\u00a0\\u00ad\\u061c\\u1680\\u180e\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff]'))
         and (new.send_at is null or new.send_at between '2000-01-01+00' and '2199-12-31+00')
         and (new.expire_at is null or new.expire_at between '2000-01-01+00' and '2199-12-31+00')
-        and new.created_at between '2000-01-01+00' and now() + interval '10 minutes'
+        and new.created_at >= '2000-01-01+00' and (new.created_at <= now() or new.created_at <= now() + interval '10 minutes')
         and (new.dedup_key is null or length(new.dedup_key) between 1 and 200)
         and (new.business_ref is null or length(new.business_ref) between 1 and 200)
         and (new.business_ref is null and new.dedup_key is null or concat(new.business_ref, new.dedup_key) !~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]')

@@ -499,6 +499,12 @@ async fn what_object_mappers_write_as_null_takes_its_default() {
 #[tokio::test]
 async fn what_a_restore_brings_along_is_kept() {
     let queue = Queue::new().await;
+    // The leases came along: their numbers are given out.
+    super::run(
+        queue.pool(),
+        "select setval('notification_leases_lease_id_seq', 20)",
+    )
+    .await;
     let doubt = json!({"waiting_for": "doubt", "due": in_secs(600), "attempts": 2, "rescues": 1, "last_lease": 9, "on_doubt": "hold",
                        "in_doubt_since": in_secs(-60), "last_errmsg": "old", "producer": "somebody", "openid": "one"});
     let doubtful = queue.enqueue(doubt).await;
@@ -513,6 +519,11 @@ async fn what_a_restore_brings_along_is_kept() {
     assert!(row.in_doubt_since.is_some());
     assert_eq!(queue.pending(waiting).await.attempts, 7);
     assert!(queue.lease("worker").await.is_none());
+
+    // Of a restore without leases the number is another database's, and will be given out to somebody.
+    let row = json!({"last_lease": 500, "attempts": 1, "waiting_for": "retry", "due": in_secs(600), "openid": "four"});
+    let alone = queue.enqueue(row).await;
+    assert_eq!(queue.pending(alone).await.last_lease, None);
 
     // What waited for nothing but its time is computed anew.
     let stale = queue
