@@ -254,7 +254,7 @@ async fn a_login_with_a_right_to_the_whole_table_still_writes_no_history_of_its_
         ("attempts", "5"),
         ("waiting_for", "'retry'"),
         ("producer", "'another'"),
-        ("last_lease", "7"),
+        ("last_lease", "1"),
     ] {
         let statement = format!(
             "insert into pending_notifications (appid, openid, template_id, data, {column}) values ('{APP}', 'o', 't', '{{\"thing1\": \"x\"}}', {value})"
