@@ -6,7 +6,7 @@
 //! it still *serves*; `wxnotify_schema` and `wxnotify_schema_texts` say both, so that a program and a database of different
 //! releases find out what they are to each other ([`Standing`]).
 //!
-//! Start at [`apply`]; [`Plan`] is what it is going to do, [`print`](print()) the same as one script.
+//! Start at [`apply()`]; [`Plan`] is what it is going to do, [`print`](print()) the same as one script.
 
 mod age;
 mod apply;

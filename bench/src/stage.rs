@@ -53,6 +53,8 @@ impl Stage {
     /// Starts Postgres. Measurements wait for a quiet machine for `patience` in all.
     pub async fn start(patience: Duration) -> anyhow::Result<Self> {
         let postgres = ThrowawayPostgres::start(Options {
+            // Peers build addresses of their own.
+            trust: true,
             durable: true,
             extra_settings: SERVER_SETTINGS
                 .iter()
