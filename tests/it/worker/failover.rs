@@ -24,7 +24,12 @@ struct Pair {
 
 impl Pair {
     async fn new() -> Self {
-        let primary = ThrowawayPostgres::start(Options::default()).await.unwrap();
+        // pg_basebackup logs in by itself.
+        let primary = ThrowawayPostgres::start(Options {
+            trust: true,
+            ..Options::default()
+        });
+        let primary = primary.await.unwrap();
         let pool = PgPool::connect(primary.url()).await.unwrap();
         let mut connection = pool.acquire().await.unwrap().detach();
         schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
@@ -41,6 +46,7 @@ impl Pair {
         let data = copy_of(&primary, folder.path()).await;
         let standby = ThrowawayPostgres::start(Options {
             data_dir: Some(data),
+            trust: true,
             ..Options::default()
         });
         Self {
@@ -79,7 +85,7 @@ async fn copy_of(primary: &ThrowawayPostgres, folder: &std::path::Path) -> std::
     let mut copy = Command::new(primary.binaries().join("pg_basebackup"));
     copy.arg("-D")
         .arg(&data)
-        .args(["-X", "stream", "-R", "-c", "fast"]);
+        .args(["-X", "stream", "-R", "-c", "fast", "--no-password"]);
     copy.args([
         "-h",
         "127.0.0.1",
