@@ -88,7 +88,7 @@ pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<La
         fronts_not_before: Instant::now(),
         done: HashMap::new(),
     };
-    tokio::join!(beat(&worker), keep_mirror(&worker), async {
+    tokio::join!(beat(&worker), answer_lookups(&worker), async {
         loop {
             // A fault of ours in one round must not end all later ones.
             if AssertUnwindSafe(maintenance.round())
@@ -114,12 +114,12 @@ async fn beat(worker: &Worker) {
 }
 
 /// Asks WeChat what is due to be asked, beside the rounds: WeChat may take its time.
-async fn keep_mirror(worker: &Worker) {
+async fn answer_lookups(worker: &Worker) {
     let appids = &worker.options.appids;
     let wanted = worker.store.want_lookups(appids, MIRROR_IS_FRESH).await;
-    complain("mirror", wanted);
+    complain("lookups", wanted);
     loop {
-        complain("mirror", worker.mirror.answer_due(appids).await);
+        complain("lookups", worker.lookups.answer_due(appids).await);
         tokio::time::sleep(MIRROR_EVERY).await;
     }
 }

@@ -32,7 +32,7 @@ use sqlx::Connection;
 use crate::cli::{Exit, Output};
 use crate::config::Settings;
 use crate::legible::legible;
-use crate::mirror::{Mirror, MirrorError};
+use crate::lookups::{LookupError, Lookups};
 use crate::store::operators::Audit;
 use crate::store::{Store, StoreError, describe};
 use crate::wechat::account::AccountError;
@@ -189,7 +189,7 @@ pub struct Operator<'a> {
 
 impl Operator<'_> {
     /// What asks WeChat about a mini-program; `None`: its secret is not set here.
-    fn mirror(&self, appid: &str) -> anyhow::Result<Option<Mirror>> {
+    fn lookups(&self, appid: &str) -> anyhow::Result<Option<Lookups>> {
         let Some(settings) = self.settings else {
             return Ok(None);
         };
@@ -199,12 +199,12 @@ impl Operator<'_> {
         }
         let name = format!("operator {}", operating_system_user());
         let (wechat, tokens) = worker::reach_wechat(settings, self.store, &name)?;
-        Ok(Some(Mirror::new(self.store.clone(), wechat, tokens, name)))
+        Ok(Some(Lookups::new(self.store.clone(), wechat, tokens, name)))
     }
 
-    /// As [`Self::mirror`], for commands that no worker can do instead.
-    fn need_mirror(&self, appid: &str) -> anyhow::Result<Mirror> {
-        self.mirror(appid)?.ok_or_else(|| {
+    /// As [`Self::lookups`], for commands that no worker can do instead.
+    fn need_lookups(&self, appid: &str) -> anyhow::Result<Lookups> {
+        self.lookups(appid)?.ok_or_else(|| {
             OperateError::usage(
                 format!("WeChat is asked with the secret of app {appid}, which is not set here"),
                 format!(
@@ -217,31 +217,31 @@ impl Operator<'_> {
 }
 
 /// What an operator does about a question that WeChat did not answer.
-fn account_step(appid: &str, error: &MirrorError) -> String {
+fn account_step(appid: &str, error: &LookupError) -> String {
     match (error, error.errcode()) {
-        (MirrorError::Account(_), Some(45009)) => {
+        (LookupError::Account(_), Some(45009)) => {
             "this call's own daily quota is used up; it returns at 00:00 China time".to_owned()
         }
-        (MirrorError::Account(_), Some(48001 | 61007)) => {
+        (LookupError::Account(_), Some(48001 | 61007)) => {
             format!("app {appid} may not make this call: check its permissions at mp.weixin.qq.com")
         }
-        (MirrorError::Account(AccountError::Refused { .. }), Some(errcode)) => format!(
+        (LookupError::Account(AccountError::Refused { .. }), Some(errcode)) => format!(
             "look errcode {errcode} up: `select meaning_en, advice from wechat_errcodes where errcode = {errcode}`"
         ),
-        (MirrorError::Account(_), _) => {
+        (LookupError::Account(_), _) => {
             "check the network between here and api.weixin.qq.com, then try again".to_owned()
         }
-        (MirrorError::Token(_), _) => {
+        (LookupError::Token(_), _) => {
             format!(
                 "check the AppSecret of {appid} and this server's address in the IP whitelist at mp.weixin.qq.com"
             )
         }
-        (MirrorError::Store(_), _) => "check the database, then try again".to_owned(),
+        (LookupError::Store(_), _) => "check the database, then try again".to_owned(),
     }
 }
 
 /// A failure of asking WeChat, with the next step.
-fn unanswered(appid: &str, error: &MirrorError) -> anyhow::Error {
+fn unanswered(appid: &str, error: &LookupError) -> anyhow::Error {
     OperateError::new(Exit::Failed, error.to_string(), account_step(appid, error)).into()
 }
 

@@ -8,15 +8,21 @@
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
 pub mod address;
+mod apps;
 mod connections;
+mod credits;
 pub mod doctor;
 mod errcodes;
 mod events;
-mod logins;
-pub mod mirror;
+mod kernel;
+mod kinds;
 pub mod operators;
+pub mod quotas;
+pub(crate) mod statement;
+pub mod templates;
 mod tokens;
 mod upkeep;
+mod workers;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -33,12 +39,17 @@ use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::wechat::Dispute;
 use crate::{failpoint, telemetry};
 
+use statement::statement;
+
 pub use address::Address;
+pub use apps::SendingApp;
 pub use connections::{Borrowed, Connections, Route, Sessions};
-pub use events::{ClaimPolicy, EVENTS_A_CALL, Punishment};
-pub use mirror::{Lookup, TemplateChanges};
+pub use credits::ClaimPolicy;
+pub use events::{EVENTS_A_CALL, Punishment};
+pub use kernel::Front;
+pub use templates::{Lookup, TemplateChanges};
 pub use tokens::{StoredToken, TokenClaim, TokenStatus};
-pub use upkeep::{Durability, Front, SendingApp};
+pub use upkeep::Durability;
 
 /// How long a statement may take unless a setting says otherwise.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -505,9 +516,10 @@ impl Store {
     ///
     /// The database did not answer.
     pub async fn why_read_only(&self) -> Result<Option<&'static str>, StoreError> {
-        let query = sqlx::query_as(include_str!("../sql/session_state.sql"));
+        let statement = statement!("upkeep/session_state");
+        let query = statement.query_as();
         let state = self
-            .run("session_state", query.fetch_one(&self.pool))
+            .run(statement.name, query.fetch_one(&self.pool))
             .await?;
         let reason = address::why_read_only(state);
         if reason.is_some() {

@@ -33,8 +33,8 @@ use crate::config::{ConcurrencyMode, Settings};
 use crate::delivery::Deliverer;
 use crate::http::callback::Callbacks;
 use crate::http::{self, Health};
+use crate::lookups::Lookups;
 use crate::maintenance;
-use crate::mirror::Mirror;
 use crate::notification::{Effect, PauseUntil};
 use crate::retry::{Reconnect, RetryPolicy};
 use crate::schema::{self, SchemaError, Standing};
@@ -129,7 +129,7 @@ type LeaseName = (i64, DateTime<Utc>);
 pub(crate) struct Worker {
     pub(crate) store: Store,
     pub(crate) deliverer: Deliverer,
-    pub(crate) mirror: Mirror,
+    pub(crate) lookups: Lookups,
     tokens: TokenKeeper,
     pub(crate) health: Health,
     pub(crate) options: Options,
@@ -488,7 +488,7 @@ impl Begin<'_> {
         let id = format!("{name}#{epoch}");
         let (wechat, tokens) = reach_wechat(settings, store, &id)?;
         let deliverer = build_deliverer(settings, store, wechat.clone(), tokens.clone()).await?;
-        let mirror = Mirror::new(store.clone(), wechat, tokens.clone(), id.clone());
+        let lookups = Lookups::new(store.clone(), wechat, tokens.clone(), id.clone());
         // One is left for all that is no settle, if there is more than one.
         let settles = settings.shares().statements.saturating_sub(1).clamp(1, 4);
         let slots = Slots::new(
@@ -498,7 +498,7 @@ impl Begin<'_> {
         );
         let worker = Worker {
             deliverer,
-            mirror,
+            lookups,
             tokens,
             health: self.health.clone(),
             options,

@@ -10,10 +10,10 @@ use super::report::{Report, Table, Tone, age, cell, moment, optional};
 use super::selection::Selection;
 use super::templates::stranded_step;
 use crate::legible::{command, few};
-use crate::store::mirror::Stranded;
 use crate::store::operators::{
     Backlog, Blocker, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
 };
+use crate::store::templates::Stranded;
 use crate::store::{Punishment, Store};
 
 /// `wxnotify status`

@@ -9,8 +9,8 @@ use super::apps::need_app;
 use super::report::{Report, Table, Tone, cell, moment, optional};
 use super::{OperateError, Operator, account_step, audit, unanswered};
 use crate::legible::command;
-use crate::mirror::{Mirror, MirrorError};
-use crate::store::mirror::QuotaState;
+use crate::lookups::{LookupError, Lookups};
+use crate::store::quotas::QuotaState;
 use crate::wechat::account::AccountError;
 
 /// `wxnotify quota`
@@ -62,13 +62,13 @@ async fn show(operator: &Operator<'_>, appid: Option<&str>, known: bool) -> anyh
     }
     let mut failures = Vec::new();
     for app in store.quotas(appid).await? {
-        let mirror = if known {
+        let lookups = if known {
             None
         } else {
-            operator.mirror(&app.appid)?
+            operator.lookups(&app.appid)?
         };
-        if let Some(mirror) = mirror
-            && let Err(error) = mirror.read_quota(&app.appid).await
+        if let Some(lookups) = lookups
+            && let Err(error) = lookups.read_quota(&app.appid).await
         {
             failures.push((app.appid, error));
         }
@@ -161,8 +161,8 @@ async fn clear(
         )
         .into());
     }
-    let mirror = operator.need_mirror(appid)?;
-    let cleared = mirror.clear_quota(appid).await;
+    let lookups = operator.need_lookups(appid)?;
+    let cleared = lookups.clear_quota(appid).await;
     let result = match &cleared {
         Ok(()) => "cleared".to_owned(),
         Err(error) => error.to_string(),
@@ -178,13 +178,13 @@ async fn clear(
     report.line(format!(
         "The quotas of app {appid} are cleared: one of 10 clearings of this month."
     ));
-    show_after(&mut report, &mirror, appid).await;
+    show_after(&mut report, &lookups, appid).await;
     Ok(report)
 }
 
 /// The quota now; reading it also ends a pause for 45009.
-async fn show_after(report: &mut Report, mirror: &Mirror, appid: &str) {
-    match mirror.read_quota(appid).await {
+async fn show_after(report: &mut Report, lookups: &Lookups, appid: &str) {
+    match lookups.read_quota(appid).await {
         Ok(quota) => report.line(format!(
             "{} of {} sends a day are left; a pause because they were used up is over.",
             quota.remaining, quota.daily_limit
@@ -196,12 +196,12 @@ async fn show_after(report: &mut Report, mirror: &Mirror, appid: &str) {
     };
 }
 
-fn not_cleared(appid: &str, error: &MirrorError) -> anyhow::Error {
+fn not_cleared(appid: &str, error: &LookupError) -> anyhow::Error {
     let next = match error {
-        MirrorError::Account(AccountError::Refused { errcode: 48006, .. }) => {
+        LookupError::Account(AccountError::Refused { errcode: 48006, .. }) => {
             "the 10 clearings of this month are used up, here and at mp.weixin.qq.com together: wait for 00:00 China time"
         }
-        MirrorError::Account(AccountError::NoReply { .. }) => {
+        LookupError::Account(AccountError::NoReply { .. }) => {
             "it may have been done: look with `wxnotify quota` before you try again"
         }
         _ => return unanswered(appid, error),

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::report::Report;
 use super::{OperateError, Operator, audit, unanswered};
 use crate::cli::Exit;
-use crate::mirror::MirrorError;
-use crate::store::mirror::RidOrigin;
+use crate::lookups::LookupError;
+use crate::store::operators::RidOrigin;
 use crate::wechat::account::{AccountError, RecalledCall, is_rid};
 
 /// `wxnotify rid`
@@ -41,8 +41,8 @@ pub(super) async fn run(args: RidArgs, operator: &Operator<'_>) -> anyhow::Resul
     let called_at = i64::from_str_radix(&rid[..8], 16)?;
     let origin = operator.store.find_rid(rid, called_at).await?;
     let appid = choose_app(&args, origin.as_ref(), operator)?;
-    let mirror = operator.need_mirror(&appid)?;
-    let call = mirror
+    let lookups = operator.need_lookups(&appid)?;
+    let call = lookups
         .recall(&appid, rid)
         .await
         .map_err(|error| not_recalled(&appid, rid, &error))?;
@@ -84,8 +84,8 @@ fn choose_app(
     }
 }
 
-fn not_recalled(appid: &str, rid: &str, error: &MirrorError) -> anyhow::Error {
-    let MirrorError::Account(AccountError::Refused { errcode, .. }) = error else {
+fn not_recalled(appid: &str, rid: &str, error: &LookupError) -> anyhow::Error {
+    let LookupError::Account(AccountError::Refused { errcode, .. }) = error else {
         return unanswered(appid, error);
     };
     let (what, next) = match errcode {

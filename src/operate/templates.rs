@@ -7,10 +7,10 @@ use super::apps::{PauseArgs, PlainChange, need_app, pause_report, resume_report,
 use super::report::{Report, Table, Tone, cell, moment, optional};
 use super::{OperateError, Operator, audit};
 use crate::legible::command;
-use crate::mirror::Synced;
+use crate::lookups::Synced;
 use crate::store::Store;
-use crate::store::mirror::{Stranded, Template, TemplateLookup};
 use crate::store::operators::BATCH_ROWS;
+use crate::store::templates::{Stranded, Template, TemplateLookup};
 
 /// Commands on templates.
 #[derive(Debug, Subcommand)]
@@ -220,7 +220,7 @@ async fn sync(operator: &Operator<'_>, appid: Option<&str>) -> anyhow::Result<Re
     let (mut documents, mut lines, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     let mut failed = false;
     for known in &apps {
-        let Some(mirror) = operator.mirror(known)? else {
+        let Some(lookups) = operator.lookups(known)? else {
             store
                 .want_lookups(std::slice::from_ref(known), std::time::Duration::ZERO)
                 .await?;
@@ -234,7 +234,7 @@ async fn sync(operator: &Operator<'_>, appid: Option<&str>) -> anyhow::Result<Re
             ));
             continue;
         };
-        match mirror.sync_templates(known).await {
+        match lookups.sync_templates(known).await {
             Ok(synced) => {
                 documents.push(
                     json!({ "appid": known, "listed": synced.listed, "changes": synced.changes }),

@@ -96,7 +96,7 @@ async fn apply_locked(
         let roles_now = read_rights(connection).await?.roles.into_iter().collect();
         let new_roles: BTreeSet<_> = &roles_now - &roles;
         apply_texts(connection, schema, &steps, &roles_now, &new_roles).await?;
-        let partitions = [include_str!("../../sql/make_partitions.sql").to_owned()];
+        let partitions = [include_str!("../../sql/upkeep/make_partitions.sql").to_owned()];
         execute(connection, "the partitions", None, &partitions).await?;
         grant(connection, schema, &roles_now).await?;
     }

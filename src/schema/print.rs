@@ -43,7 +43,7 @@ pub fn print(schema: &Schema) -> String {
     }
     add(&format!(
         "{};",
-        include_str!("../../sql/make_partitions.sql").trim()
+        include_str!("../../sql/upkeep/make_partitions.sql").trim()
     ));
     add(&format!(
         "{};\nupdate wxnotify_schema set rights = (select r.digest from (\n{}) r);",

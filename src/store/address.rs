@@ -220,7 +220,7 @@ impl Address {
             return Ok(());
         }
         // Not prepared: there may be a pooler in between.
-        let state = sqlx::raw_sql(include_str!("../../sql/session_state.sql"));
+        let state = sqlx::raw_sql(include_str!("../../sql/upkeep/session_state.sql"));
         let state = connection.fetch_one(state).await?;
         let state: (bool, bool) = (state.try_get(0)?, state.try_get(1)?);
         match why_read_only(state) {

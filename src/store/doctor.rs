@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, FromRow, PgConnection};
 
+use super::statement::statement;
 use super::{Address, Store, StoreError};
 
 /// The server and its settings.
@@ -266,8 +267,9 @@ impl Store {
     ///
     /// The database did not answer.
     pub async fn look_at_server(&self) -> Result<Server, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/server.sql"));
-        self.run("doctor/server", query.fetch_one(&self.pool)).await
+        let statement = statement!("doctor/server");
+        let query = statement.query_as();
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// Whether there is a pooler between here and the server: two connections, one of them in a transaction.
@@ -286,8 +288,9 @@ impl Store {
     ///
     /// The database did not answer.
     pub async fn look_at_rights(&self) -> Result<Rights, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/rights.sql"));
-        self.run("doctor/rights", query.fetch_one(&self.pool)).await
+        let statement = statement!("doctor/rights");
+        let query = statement.query_as();
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// What keeps VACUUM from removing dead rows.
@@ -296,8 +299,9 @@ impl Store {
     ///
     /// The database did not answer, or the user may not see it; so of all that follow.
     pub async fn look_at_holders(&self) -> Result<Vec<Holder>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/holders.sql"));
-        self.read_rows("doctor/holders", query).await
+        let statement = statement!("doctor/holders");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 
     /// How the tables are vacuumed.
@@ -306,8 +310,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_at_tables(&self) -> Result<Vec<TableCare>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/tables.sql"));
-        self.read_rows("doctor/tables", query).await
+        let statement = statement!("doctor/tables");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 
     /// Triggers and indexes that do not work.
@@ -316,8 +321,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_for_broken_objects(&self) -> Result<Vec<BrokenObject>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/broken_objects.sql"));
-        self.read_rows("doctor/broken_objects", query).await
+        let statement = statement!("doctor/broken_objects");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 
     /// Foreign keys, triggers and rules that are not ours.
@@ -326,8 +332,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_for_foreign_objects(&self) -> Result<Vec<ForeignObject>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/foreign_objects.sql"));
-        self.read_rows("doctor/foreign_objects", query).await
+        let statement = statement!("doctor/foreign_objects");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 
     /// Tables that are published without a replica identity.
@@ -336,8 +343,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_at_publications(&self) -> Result<Vec<UnidentifiedTable>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/publications.sql"));
-        self.read_rows("doctor/publications", query).await
+        let statement = statement!("doctor/publications");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 
     /// What the server logs of statements.
@@ -346,9 +354,9 @@ impl Store {
     ///
     /// The database did not answer.
     pub async fn look_at_log_settings(&self) -> Result<LogSettings, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/log_settings.sql"));
-        self.run("doctor/log_settings", query.fetch_one(&self.pool))
-            .await
+        let statement = statement!("doctor/log_settings");
+        let query = statement.query_as();
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// What a restore of some tables without the others left behind.
@@ -357,8 +365,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_for_missing_traces(&self) -> Result<MissingTraces, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/traces.sql"));
-        self.run("doctor/traces", query.fetch_one(&self.pool)).await
+        let statement = statement!("doctor/traces");
+        let query = statement.query_as();
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// The partitions of this month and the next.
@@ -367,8 +376,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_at_partitions(&self) -> Result<Vec<MonthPartition>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/partitions.sql"));
-        self.read_rows("doctor/partitions", query).await
+        let statement = statement!("doctor/partitions");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 
     /// Sequences that are behind the ids of their table.
@@ -377,8 +387,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_for_stale_sequences(&self) -> Result<Vec<StaleSequence>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/sequences.sql"));
-        self.read_rows("doctor/sequences", query).await
+        let statement = statement!("doctor/sequences");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 
     /// Leases that lapsed a minute ago or more.
@@ -387,9 +398,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_at_lapsed_leases(&self) -> Result<LapsedLeases, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/lapsed_leases.sql"));
-        self.run("doctor/lapsed_leases", query.fetch_one(&self.pool))
-            .await
+        let statement = statement!("doctor/lapsed_leases");
+        let query = statement.query_as();
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// Messages of the last day that WeChat names and nobody here sent.
@@ -398,8 +409,9 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_at_foreign_events(&self) -> Result<Vec<ForeignEvents>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/foreign_events.sql"));
-        self.read_rows("doctor/foreign_events", query).await
+        let statement = statement!("doctor/foreign_events");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 
     /// The registered mini-programs.
@@ -408,7 +420,8 @@ impl Store {
     ///
     /// As [`Self::look_at_holders`].
     pub async fn look_at_apps(&self) -> Result<Vec<AppCare>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/doctor/apps.sql"));
-        self.read_rows("doctor/apps", query).await
+        let statement = statement!("doctor/apps");
+        let query = statement.query_as();
+        self.read_rows(statement.name, query).await
     }
 }

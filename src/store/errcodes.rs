@@ -1,12 +1,13 @@
-//! The table of errcodes, and the pauses and probes of mini-programs and templates.
+//! The table of errcodes.
 
 use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
+use super::statement::statement;
 use super::{Store, StoreError};
-use crate::notification::{Credit, Effect, PauseUntil};
+use crate::notification::{Credit, PauseUntil};
 use crate::wechat::errcode::{Counted, Disposition, ErrcodeRule, Escalation, Scope, Window};
 
 /// A row of `wechat_errcodes` holds a word or a number that this version does not know.
@@ -24,105 +25,18 @@ impl Store {
     ///
     /// The database did not answer, or a row is of a newer version: the message names its errcode and column.
     pub async fn errcode_rules(&self) -> Result<Vec<ErrcodeRule>, StoreError> {
-        let query = sqlx::query(include_str!("../../sql/errcode_rules.sql"));
+        let statement = statement!("errcodes/errcode_rules");
+        let query = statement.query();
         let rows = self
-            .run("errcode_rules", query.fetch_all(&self.pool))
+            .run(statement.name, query.fetch_all(&self.pool))
             .await?;
         rows.iter()
             .map(read_rule)
             .collect::<sqlx::Result<_>>()
             .map_err(|source| StoreError::Database {
-                statement: "errcode_rules",
+                statement: statement.name,
                 source,
             })
-    }
-
-    /// Stores what an attempt means for more than its own row. Storing it twice is harmless.
-    ///
-    /// # Errors
-    ///
-    /// The database did not answer.
-    pub async fn apply_effect(&self, effect: &Effect) -> Result<(), StoreError> {
-        match effect {
-            Effect::PauseApp {
-                appid,
-                until,
-                reason,
-                errcode,
-            } => {
-                self.pause_app(appid, *until, reason, *errcode).await?;
-            }
-            Effect::PauseTemplate {
-                appid,
-                template_id,
-                until,
-                reason,
-                errcode,
-            } => {
-                self.pause_template(appid, template_id, *until, reason, *errcode)
-                    .await?;
-            }
-            Effect::ProbeOk { appid } => {
-                self.probe_ok(appid).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Pauses a mini-program; never shortens a pause. `false`: it is not registered.
-    ///
-    /// # Errors
-    ///
-    /// The database did not answer.
-    pub async fn pause_app(
-        &self,
-        appid: &str,
-        until: PauseUntil,
-        reason: &str,
-        errcode: Option<i64>,
-    ) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar(include_str!("../../sql/pause_app.sql"))
-            .bind(appid)
-            .bind(until.secs())
-            .bind(until.rule())
-            .bind(reason)
-            .bind(errcode);
-        self.run("pause_app", query.fetch_one(&self.pool)).await
-    }
-
-    /// Pauses one template; never shortens a pause.
-    ///
-    /// # Errors
-    ///
-    /// The database did not answer.
-    pub async fn pause_template(
-        &self,
-        appid: &str,
-        template_id: &str,
-        until: PauseUntil,
-        reason: &str,
-        errcode: Option<i64>,
-    ) -> Result<(), StoreError> {
-        let query = sqlx::query(include_str!("../../sql/pause_template.sql"))
-            .bind(appid)
-            .bind(template_id)
-            .bind(until.secs())
-            .bind(until.rule())
-            .bind(reason)
-            .bind(errcode);
-        self.run("pause_template", query.execute(&self.pool))
-            .await?;
-        Ok(())
-    }
-
-    /// Ends the probing of a mini-program and the pause that has lapsed. `false`: there was nothing to end.
-    ///
-    /// # Errors
-    ///
-    /// The database did not answer.
-    pub async fn probe_ok(&self, appid: &str) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar(include_str!("../../sql/probe_ok.sql")).bind(appid);
-        self.run("probe_ok", query.fetch_one(&self.pool)).await
     }
 }
 

@@ -1,25 +1,15 @@
 //! Statements on what WeChat says by callback.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json;
 
+use super::statement::statement;
 use super::{Store, StoreError};
 
 /// Events looked at in one call of [`Store::apply_events`] or [`Store::apply_answers`].
 pub const EVENTS_A_CALL: i32 = 500;
-
-/// Which row is the same tap as an accept, and what becomes of an accept that has none.
-#[derive(Debug, Clone, Copy)]
-pub struct ClaimPolicy {
-    /// How much later than the accept the row may have been inserted.
-    pub window: Duration,
-    /// Whether an accept without a row becomes a held row; otherwise it is only counted.
-    pub holds_unclaimed: bool,
-}
 
 /// What WeChat punished a mini-program for.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
@@ -68,10 +58,9 @@ impl Store {
         appid: &str,
         event: &Value,
     ) -> Result<Option<i32>, StoreError> {
-        let query = sqlx::query_scalar(include_str!("../../sql/ingest_event.sql"))
-            .bind(appid)
-            .bind(Json(event));
-        self.run("ingest_event", query.fetch_one(&self.pool)).await
+        let statement = statement!("events/ingest_event");
+        let query = statement.query_scalar().bind(appid).bind(Json(event));
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// Records stored sent events as receipts of their rows. Returns how many were looked at: as many as
@@ -81,23 +70,9 @@ impl Store {
     ///
     /// Call it again later.
     pub async fn apply_events(&self) -> Result<i32, StoreError> {
-        let query =
-            sqlx::query_scalar(include_str!("../../sql/apply_events.sql")).bind(EVENTS_A_CALL);
-        self.run("apply_events", query.fetch_one(&self.pool)).await
-    }
-
-    /// Applies what users accepted and refused: parks and releases rows, pairs accepts with rows. Returns how many events
-    /// were looked at: as many as [`EVENTS_A_CALL`] means that there may be more.
-    ///
-    /// # Errors
-    ///
-    /// Call it again later.
-    pub async fn apply_answers(&self, policy: ClaimPolicy) -> Result<i32, StoreError> {
-        let query = sqlx::query_scalar(include_str!("../../sql/apply_answers.sql"))
-            .bind(policy.holds_unclaimed)
-            .bind(policy.window.as_secs_f64())
-            .bind(EVENTS_A_CALL);
-        self.run("apply_answers", query.fetch_one(&self.pool)).await
+        let statement = statement!("events/apply_events");
+        let query = statement.query_scalar().bind(EVENTS_A_CALL);
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// Punishments that no log has told of yet; each is given once, whoever asks.
@@ -106,9 +81,9 @@ impl Store {
     ///
     /// Ask again later; if the answer was lost, what it told stays in the view `wechat_punishments`.
     pub async fn new_punishments(&self) -> Result<Vec<Punishment>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/new_punishments.sql"));
-        self.run("new_punishments", query.fetch_all(&self.pool))
-            .await
+        let statement = statement!("events/new_punishments");
+        let query = statement.query_as();
+        self.run(statement.name, query.fetch_all(&self.pool)).await
     }
 
     /// What WeChat punished in the last seven days, the latest first.
@@ -117,8 +92,9 @@ impl Store {
     ///
     /// The database did not answer.
     pub async fn punishments(&self, appid: Option<&str>) -> Result<Vec<Punishment>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/punishments.sql")).bind(appid);
-        self.run("punishments", query.fetch_all(&self.pool)).await
+        let statement = statement!("events/punishments");
+        let query = statement.query_as().bind(appid);
+        self.run(statement.name, query.fetch_all(&self.pool)).await
     }
 
     /// Forgets old events, at most 20,000. Returns how many.
@@ -127,10 +103,9 @@ impl Store {
     ///
     /// Call it again later.
     pub async fn drop_old_events(&self, keep_months: i32) -> Result<u64, StoreError> {
-        let query = sqlx::query(include_str!("../../sql/drop_old_events.sql")).bind(keep_months);
-        let done = self
-            .run("drop_old_events", query.execute(&self.pool))
-            .await?;
+        let statement = statement!("events/drop_old_events");
+        let query = statement.query().bind(keep_months);
+        let done = self.run(statement.name, query.execute(&self.pool)).await?;
         Ok(done.rows_affected())
     }
 }

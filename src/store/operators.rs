@@ -9,6 +9,7 @@ use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{Connection, FromRow, PgConnection, Postgres};
 
+use super::statement::statement;
 use super::{Store, StoreError};
 
 /// The most rows a verb changes in one transaction: settles of the workers pass over them meanwhile.
@@ -424,6 +425,19 @@ macro_rules! bind_filter {
             .bind($filter.business_ref.as_deref())
             .bind($filter.appid.as_deref())
     };
+}
+
+/// Which attempt a rid belongs to.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub struct RidOrigin {
+    /// The mini-program.
+    pub appid: String,
+    /// The notification.
+    pub notification_id: i64,
+    /// Which of its attempts.
+    pub attempt: i16,
+    /// WeChat's errcode.
+    pub errcode: Option<i64>,
 }
 
 /// Nothing in it is prepared: it may lead through a pooler.
@@ -861,6 +875,33 @@ impl Store {
             .bind(template_id)
             .bind(audit.note.as_deref());
         self.change_one("resume_template", audit, query).await
+    }
+
+    /// The attempt that a rid belongs to; `called_at` is the Unix time it begins with.
+    pub async fn find_rid(
+        &self,
+        rid: &str,
+        called_at: i64,
+    ) -> Result<Option<RidOrigin>, StoreError> {
+        let statement = statement!("status/find_rid");
+        let query = statement.query_as().bind(rid).bind(called_at as f64);
+        Ok(self.read_rows(statement.name, query).await?.pop())
+    }
+
+    /// Writes down an operator's action that happens elsewhere than in the database.
+    pub async fn record_action(
+        &self,
+        action: &str,
+        filter: &serde_json::Value,
+        audit: &Audit,
+    ) -> Result<(), StoreError> {
+        let statement = statement!("verbs/record_action");
+        let query = statement
+            .query_as()
+            .bind(action)
+            .bind(filter)
+            .bind(audit.note.as_deref());
+        self.change_one(statement.name, audit, query).await
     }
 }
 

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::Row as _;
 
+use super::statement::statement;
 use super::{Store, StoreError};
 use crate::wechat::access_token::{AccessToken, FetchedToken};
 
@@ -83,15 +84,19 @@ impl Store {
         life_min: Duration,
         claim_for: Duration,
     ) -> Result<TokenClaim, StoreError> {
-        let query = sqlx::query(include_str!("../../sql/claim_token.sql"))
+        let statement = statement!("tokens/claim_token");
+        let query = statement
+            .query()
             .bind(appid)
             .bind(worker)
             .bind(failed)
             .bind(life_min.as_secs_f64())
             .bind(claim_for.as_secs_f64());
-        let row = self.run("claim_token", query.fetch_one(&self.pool)).await?;
+        let row = self
+            .run(statement.name, query.fetch_one(&self.pool))
+            .await?;
         read_claim(&row).map_err(|source| StoreError::Database {
-            statement: "claim_token",
+            statement: statement.name,
             source,
         })
     }
@@ -109,14 +114,16 @@ impl Store {
         fetched: &FetchedToken,
         failed: Option<i64>,
     ) -> Result<StoredToken, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/store_token.sql"))
+        let statement = statement!("tokens/store_token");
+        let query = statement
+            .query_as()
             .bind(appid)
             .bind(worker)
             .bind(claim)
             .bind(fetched.token.expose_secret())
             .bind(fetched.expires_in.as_secs_f64())
             .bind(failed);
-        self.run("store_token", query.fetch_one(&self.pool)).await
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// Gives a claim back after a fetch that failed.
@@ -125,11 +132,9 @@ impl Store {
     ///
     /// The database did not answer; the claim then ends by itself.
     pub async fn release_token_claim(&self, appid: &str, claim: i64) -> Result<(), StoreError> {
-        let query = sqlx::query(include_str!("../../sql/release_token_claim.sql"))
-            .bind(appid)
-            .bind(claim);
-        self.run("release_token_claim", query.execute(&self.pool))
-            .await?;
+        let statement = statement!("tokens/release_token_claim");
+        let query = statement.query().bind(appid).bind(claim);
+        self.run(statement.name, query.execute(&self.pool)).await?;
         Ok(())
     }
 
@@ -139,11 +144,9 @@ impl Store {
     ///
     /// The database did not answer; the refresh may have been counted.
     pub async fn take_forced_refresh(&self, appid: &str, claim: i64) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar(include_str!("../../sql/take_forced_refresh.sql"))
-            .bind(appid)
-            .bind(claim);
-        self.run("take_forced_refresh", query.fetch_one(&self.pool))
-            .await
+        let statement = statement!("tokens/take_forced_refresh");
+        let query = statement.query_scalar().bind(appid).bind(claim);
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// What an operator may know of every token, by appid; never the token.
@@ -152,8 +155,9 @@ impl Store {
     ///
     /// The database did not answer.
     pub async fn token_status(&self) -> Result<Vec<TokenStatus>, StoreError> {
-        let query = sqlx::query_as(include_str!("../../sql/token_status.sql"));
-        self.run("token_status", query.fetch_all(&self.pool)).await
+        let statement = statement!("tokens/token_status");
+        let query = statement.query_as();
+        self.run(statement.name, query.fetch_all(&self.pool)).await
     }
 }
 

@@ -448,7 +448,7 @@ async fn an_ordinary_owner_of_the_database_can_migrate_send_and_operate() {
     run(&mut connection, settle).await;
     run(
         &mut connection,
-        include_str!("../../sql/server_identity.sql"),
+        include_str!("../../sql/upkeep/server_identity.sql"),
     )
     .await;
     let statuses: Vec<String> = sqlx::query_scalar("select status from notifications order by id")

@@ -9,10 +9,10 @@ use sqlx::{PgConnection, PgPool};
 use super::{APP, Queue, insert, run};
 use crate::security::Login;
 
-const ARM_BELL: &str = include_str!("../../../sql/arm_bell.sql");
-const DISARM_BELL: &str = include_str!("../../../sql/disarm_bell.sql");
-const BELL_FENCE: &str = include_str!("../../../sql/bell_fence.sql");
-const BELL_STATE: &str = include_str!("../../../sql/bell_state.sql");
+const ARM_BELL: &str = include_str!("../../../sql/workers/arm_bell.sql");
+const DISARM_BELL: &str = include_str!("../../../sql/workers/disarm_bell.sql");
+const BELL_FENCE: &str = include_str!("../../../sql/workers/bell_fence.sql");
+const BELL_STATE: &str = include_str!("../../../sql/workers/bell_state.sql");
 
 /// The rings since the last call. A notification of our own marks the end, so nothing is waited for.
 async fn rings(queue: &Queue, listener: &mut PgListener) -> usize {

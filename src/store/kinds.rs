@@ -1,10 +1,11 @@
-//! Statements on login codes that wait for their exchange.
+//! Statements that single kinds of message need: login codes that wait for their exchange.
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 use sqlx::Row as _;
 
+use super::statement::statement;
 use super::{Store, StoreError, without_nul};
 use crate::login::{ClaimedLogin, LoginOutcome, LoginVerdict};
 
@@ -21,20 +22,22 @@ impl Store {
         rows: usize,
         claim_for: Duration,
     ) -> Result<Vec<ClaimedLogin>, StoreError> {
-        let query = sqlx::query(include_str!("../../sql/claim_logins.sql"))
+        let statement = statement!("kinds/claim_logins");
+        let query = statement
+            .query()
             .bind(appids)
             .bind(i32::try_from(rows).unwrap_or(i32::MAX))
             .bind(claim_for.as_secs_f64());
         let rows = self
-            .run("claim_logins", query.fetch_all(&self.pool))
+            .run(statement.name, query.fetch_all(&self.pool))
             .await?;
-        self.read("claim_logins", || {
+        self.read(statement.name, || {
             let claimed = rows.iter().map(|row| {
                 Ok(ClaimedLogin {
-                    id: row.try_get(0)?,
-                    appid: row.try_get(1)?,
-                    code: SecretString::from(row.try_get::<&str, _>(2)?),
-                    claim: row.try_get(3)?,
+                    id: row.try_get("id")?,
+                    appid: row.try_get("appid")?,
+                    code: SecretString::from(row.try_get::<&str, _>("code")?),
+                    claim: row.try_get("claim")?,
                 })
             });
             claimed.collect()
@@ -65,7 +68,9 @@ impl Store {
         let is_unclear = |outcome: &LoginOutcome| {
             matches!(outcome.verdict, LoginVerdict::Retry { unclear: true, .. })
         };
-        let query = sqlx::query_scalar(include_str!("../../sql/settle_logins.sql"))
+        let statement = statement!("kinds/settle_logins");
+        let query = statement
+            .query_scalar()
             .bind(
                 outcomes
                     .iter()
@@ -98,7 +103,7 @@ impl Store {
             }))
             .bind(column(|outcome| outcome.rid.as_deref()))
             .bind(worker);
-        self.run("settle_logins", query.fetch_one(&self.pool)).await
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
     /// Whether a code of these mini-programs waits for its exchange and may have it.
@@ -107,7 +112,8 @@ impl Store {
     ///
     /// The database did not answer.
     pub async fn logins_wait(&self, appids: &[String]) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar(include_str!("../../sql/logins_wait.sql")).bind(appids);
-        self.run("logins_wait", query.fetch_one(&self.pool)).await
+        let statement = statement!("kinds/logins_wait");
+        let query = statement.query_scalar().bind(appids);
+        self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 }

@@ -1,8 +1,8 @@
 //! What WeChat says of each mini-program, asked now and then and kept in the database: its templates and its quota.
 //!
-//! Any worker asks, none leads: a question that is due is claimed by one of them ([`Mirror::answer_due`]), and its answer
+//! Any worker asks, none leads: a question that is due is claimed by one of them ([`Lookups::answer_due`]), and its answer
 //! is stored under the claim. Questions cost nobody a credit; a failure waits longer each time and stops nothing. An
-//! operator's command asks at once ([`Mirror::sync_templates`], [`Mirror::read_quota`]).
+//! operator's command asks at once ([`Lookups::sync_templates`], [`Lookups::read_quota`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ const ASKED_AT_ONCE: usize = 4;
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum MirrorError {
+pub enum LookupError {
     /// WeChat refused or did not answer.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -37,7 +37,7 @@ pub enum MirrorError {
     Store(#[from] StoreError),
 }
 
-impl MirrorError {
+impl LookupError {
     /// WeChat's errcode, if it was WeChat that refused.
     #[must_use]
     pub fn errcode(&self) -> Option<i64> {
@@ -60,14 +60,14 @@ pub struct Synced {
 
 /// Asks WeChat about mini-programs and stores the answers.
 #[derive(Clone)]
-pub struct Mirror {
+pub struct Lookups {
     store: Store,
     wechat: Arc<Wechat>,
     tokens: TokenKeeper,
     worker: String,
 }
 
-impl Mirror {
+impl Lookups {
     /// `worker` is the name that claims are made in.
     pub fn new(store: Store, wechat: Arc<Wechat>, tokens: TokenKeeper, worker: String) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Mirror {
     }
 
     /// Gives the claim back; left to its time-out when this fails too.
-    async fn give_up(&self, lookup: &Lookup, error: &MirrorError) {
+    async fn give_up(&self, lookup: &Lookup, error: &LookupError) {
         let words = error.to_string();
         let errcode = error.errcode();
         let again_at = self.store.fail_lookup(lookup, errcode, &words).await;
@@ -123,8 +123,8 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// [`MirrorError`]; nothing was changed, unless it is [`MirrorError::Store`].
-    pub async fn sync_templates(&self, appid: &str) -> Result<Synced, MirrorError> {
+    /// [`LookupError`]; nothing was changed, unless it is [`LookupError::Store`].
+    pub async fn sync_templates(&self, appid: &str) -> Result<Synced, LookupError> {
         let lookup = self.claim(appid, "templates").await?;
         self.or_give_up(&lookup, self.sync(&lookup, true).await)
             .await
@@ -134,8 +134,8 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// [`MirrorError`]; nothing was changed, unless it is [`MirrorError::Store`].
-    pub async fn read_quota(&self, appid: &str) -> Result<Quota, MirrorError> {
+    /// [`LookupError`]; nothing was changed, unless it is [`LookupError::Store`].
+    pub async fn read_quota(&self, appid: &str) -> Result<Quota, LookupError> {
         let lookup = self.claim(appid, "quota").await?;
         self.or_give_up(&lookup, self.measure(&lookup).await).await
     }
@@ -144,8 +144,8 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// [`MirrorError`].
-    pub async fn recall(&self, appid: &str, rid: &str) -> Result<RecalledCall, MirrorError> {
+    /// [`LookupError`].
+    pub async fn recall(&self, appid: &str, rid: &str) -> Result<RecalledCall, LookupError> {
         let rid = rid.to_owned();
         self.ask(appid, move |wechat, token| {
             let rid = rid.clone();
@@ -158,8 +158,8 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// [`MirrorError`]; without a reply it may have been done.
-    pub async fn clear_quota(&self, appid: &str) -> Result<(), MirrorError> {
+    /// [`LookupError`]; without a reply it may have been done.
+    pub async fn clear_quota(&self, appid: &str) -> Result<(), LookupError> {
         let of = appid.to_owned();
         self.ask(appid, move |wechat, token| {
             let of = of.clone();
@@ -183,8 +183,8 @@ impl Mirror {
     async fn or_give_up<T>(
         &self,
         lookup: &Lookup,
-        answer: Result<T, MirrorError>,
-    ) -> Result<T, MirrorError> {
+        answer: Result<T, LookupError>,
+    ) -> Result<T, LookupError> {
         if let Err(error) = &answer {
             let words = error.to_string();
             // The claim would end by itself; the caller hears of the first failure.
@@ -196,7 +196,7 @@ impl Mirror {
         answer
     }
 
-    async fn sync(&self, lookup: &Lookup, believe_empty: bool) -> Result<Synced, MirrorError> {
+    async fn sync(&self, lookup: &Lookup, believe_empty: bool) -> Result<Synced, LookupError> {
         let templates: Vec<ListedTemplate> = self
             .ask(&lookup.appid, |wechat, token| async move {
                 wechat.list_templates(&token).await
@@ -224,7 +224,7 @@ impl Mirror {
         })
     }
 
-    async fn measure(&self, lookup: &Lookup) -> Result<Quota, MirrorError> {
+    async fn measure(&self, lookup: &Lookup) -> Result<Quota, LookupError> {
         let quota = self
             .ask(&lookup.appid, |wechat, token| async move {
                 wechat.read_send_quota(&token).await
@@ -239,7 +239,7 @@ impl Mirror {
         &self,
         appid: &str,
         question: impl Fn(Arc<Wechat>, AccessToken) -> A,
-    ) -> Result<T, MirrorError>
+    ) -> Result<T, LookupError>
     where
         A: Future<Output = Result<T, AccountError>>,
     {
