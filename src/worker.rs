@@ -14,35 +14,37 @@ mod logins;
 mod sending;
 mod settling;
 mod slots;
+mod starting;
+mod upkeep;
 mod waking;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::slots::Slots;
+use self::starting::Begin;
 use crate::config::{ConcurrencyMode, Settings};
 use crate::delivery::Deliverer;
 use crate::http::callback::Callbacks;
 use crate::http::{self, Health};
+use crate::lock::lock;
 use crate::lookups::Lookups;
-use crate::maintenance;
 use crate::notification::{Effect, PauseUntil};
-use crate::retry::{Reconnect, RetryPolicy};
-use crate::schema::{self, SchemaError, Standing};
-use crate::store::{ClaimPolicy, DoubtPolicy, Route, SendingApp, Store, StoreError};
+use crate::store::{ClaimPolicy, DoubtPolicy, SendingApp, Store, StoreError};
 use crate::telemetry;
 use crate::token_keeper::TokenKeeper;
-use crate::wechat::errcode::ErrcodeTable;
-use crate::wechat::{Dispute, Wechat, WechatOptions};
+use crate::wechat::Dispute;
+
+pub use self::starting::RunError;
+pub(crate) use self::starting::reach_wechat;
 
 /// How long settling may go on after the drain's deadline has passed.
 const LAST_SETTLES: Duration = Duration::from_secs(5);
@@ -68,58 +70,6 @@ pub enum RunEnd {
     Drained,
     /// The drain's deadline passed first: some rows are in doubt now.
     DeadlinePassed,
-}
-
-/// Why the worker did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The database has no schema, or an older one than this program needs.
-    #[error(
-        "the database's schema is {found}, this is wxnotify {} (level {}): run `wxnotify migrate`, or start with `--migrate`",
-        env!("CARGO_PKG_VERSION"),
-        schema::OF_THIS_PROGRAM.level()
-    )]
-    Schema {
-        /// What was found, in words.
-        found: String,
-    },
-    /// Tables and texts are not of one build: a migration was interrupted, or this is another build of the same release.
-    #[error(
-        "the functions in the database are not those of this build of wxnotify {} (or a migration was interrupted): run `wxnotify migrate`",
-        env!("CARGO_PKG_VERSION")
-    )]
-    OtherText,
-    /// Migrations take a lock of their session, which a pooler would leave behind for ever.
-    #[error(
-        "migrations need the server itself, and WXNOTIFY_POOLER says that a pooler in transaction mode is in between: run `wxnotify migrate` with the server's address in DATABASE_URL and without WXNOTIFY_POOLER"
-    )]
-    MigrateThroughPooler,
-    /// The database answers and takes no writes: a standby, or set so.
-    #[error("{0}")]
-    ReadOnly(&'static str),
-    /// The schema could not be made, or has no use for this program.
-    #[error(transparent)]
-    Migrate(#[from] SchemaError),
-    /// The database answered, but not as it should.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The WeChat client could not be built.
-    #[error("the HTTP client could not be set up: {0}")]
-    Wechat(String),
-    /// The HTTP listener could not be bound.
-    #[error(transparent)]
-    Listen(#[from] std::io::Error),
-}
-
-impl RunError {
-    /// Whether it may pass by itself, as a fail-over, a restart or a crowd of workers that start together does.
-    fn passes(&self) -> bool {
-        match self {
-            Self::ReadOnly(_) => true,
-            Self::Store(error) => error.passes(),
-            _ => false,
-        }
-    }
 }
 
 /// A lease's id, and when it was leased.
@@ -274,11 +224,6 @@ impl Worker {
     }
 }
 
-/// Locks a mutex that is never held across a panic that matters.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Runs a worker until `stop` is cancelled (finish what is in flight within the drain's deadline) or, with
 /// `until_empty`, until nothing is due. The database may be away at the start: it is waited for.
 ///
@@ -290,7 +235,7 @@ pub async fn run(
     options: RunOptions,
     stop: CancellationToken,
 ) -> Result<RunEnd, RunError> {
-    warn_of_unheeded_proxy(settings);
+    starting::warn_of_unheeded_proxy(settings);
     let health = Health::new(settings.poll());
     let store = Store::connect_until(
         stop.clone(),
@@ -364,8 +309,8 @@ async fn run_beside_listener(
     for advice in settings.advice() {
         warn!("{advice}");
     }
-    warn_of_weak_commits(&worker.store).await;
-    let upkeep = tokio::spawn(maintenance::run(worker.clone(), blocked_lanes));
+    starting::warn_of_weak_commits(&worker.store).await;
+    let upkeep = tokio::spawn(upkeep::run(worker.clone(), blocked_lanes));
     let tokens = worker.tokens.clone();
     let refreshes = tokio::spawn(async move { tokens.keep_fresh().await });
     let end = work(&worker).await;
@@ -376,227 +321,6 @@ async fn run_beside_listener(
     }
     info!(worker = %worker.id, "Worker {} stopped", worker.id);
     Ok(end)
-}
-
-/// Nothing here can make up for commits that a failover loses: whoever runs the database must know.
-async fn warn_of_weak_commits(store: &Store) {
-    match store.durability().await {
-        Ok(durability) => {
-            if let Some(weakness) = durability.weakness() {
-                warn!("The database may forget what was sent: {weakness}");
-            }
-        }
-        Err(error) => warn!("What commits wait for is not known: {error}"),
-    }
-}
-
-/// Many programs heed these variables; who has set one for us must not wonder where our requests go.
-fn warn_of_unheeded_proxy(settings: &Settings) {
-    const UNHEEDED: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let is_set = |name: &&&str| std::env::var_os(**name).is_some_and(|value| !value.is_empty());
-    if settings.https_proxy().is_none()
-        && let Some(name) = UNHEEDED.iter().find(is_set)
-    {
-        warn!(
-            "{name} is set and not heeded: WeChat is asked directly. For a proxy set WXNOTIFY_HTTPS_PROXY"
-        );
-    }
-}
-
-/// What a worker begins with.
-struct Begin<'a> {
-    settings: &'a Settings,
-    options: RunOptions,
-    store: Store,
-    stop: CancellationToken,
-    health: Health,
-    blocked: mpsc::UnboundedSender<(String, i16)>,
-}
-
-impl Begin<'_> {
-    /// Begins as soon as the database is there and can be written to, however long that takes.
-    async fn until_begun(&self) -> Result<Worker, RunError> {
-        let mut waits = Reconnect::new();
-        loop {
-            let error = match self.begin().await {
-                Ok(worker) => return Ok(worker),
-                Err(error) if error.passes() && !self.options.no_wait => error,
-                Err(error) => return Err(error),
-            };
-            warn!("Waiting for the database: {error}");
-            self.health.database_failed(error.to_string());
-            tokio::time::sleep(waits.next_wait()).await;
-        }
-    }
-
-    async fn begin(&self) -> Result<Worker, RunError> {
-        if self.options.no_wait {
-            // Statements go on trying to connect for a while.
-            self.store.try_connecting().await?;
-        }
-        self.see_to_schema().await?;
-        let worker = self.enlist().await?;
-        // Before all others: without its connection nothing is sent.
-        worker.store.server_identity().await?;
-        self.health.database_ok();
-        Ok(worker)
-    }
-
-    /// The schema is there and fits, or is made to, and rows can be written.
-    async fn see_to_schema(&self) -> Result<(), RunError> {
-        let found = self.store.read_schema_books().await?;
-        if let Some(reason) = self.store.why_read_only().await? {
-            return Err(RunError::ReadOnly(reason));
-        }
-        let standing = Standing::of(&found, &schema::OF_THIS_PROGRAM);
-        match &standing {
-            Standing::Current => return Ok(()),
-            Standing::Served { release, level } => {
-                info!(
-                    "The schema is wxnotify {release}'s (level {level}), newer than this program, which it still serves"
-                );
-                return Ok(());
-            }
-            Standing::TooOld(books) => {
-                return Err(SchemaError::too_old(books.clone(), &schema::OF_THIS_PROGRAM).into());
-            }
-            Standing::Behind { .. } | Standing::OtherText => {}
-        }
-        if !self.options.migrate {
-            return Err(match standing {
-                Standing::Behind { found } => RunError::Schema { found },
-                _ => RunError::OtherText,
-            });
-        }
-        if self.store.pool.route() == Route::TransactionPooler {
-            return Err(RunError::MigrateThroughPooler);
-        }
-        let mut connection = self.store.connect().await?;
-        let applied = schema::apply(&mut connection, &schema::OF_THIS_PROGRAM).await;
-        for advice in applied?.advice {
-            warn!("{advice}");
-        }
-        Ok(())
-    }
-
-    /// Registers the worker and builds what its tasks share.
-    async fn enlist(&self) -> Result<Worker, RunError> {
-        let (settings, store) = (self.settings, &self.store);
-        let options = Options::of(settings, self.options);
-        let name = settings.worker().to_owned();
-        let epoch = store.enlist(&name, &options.appids).await?;
-        let id = format!("{name}#{epoch}");
-        let (wechat, tokens) = reach_wechat(settings, store, &id)?;
-        let deliverer = build_deliverer(settings, store, wechat.clone(), tokens.clone()).await?;
-        let lookups = Lookups::new(store.clone(), wechat, tokens.clone(), id.clone());
-        // One is left for all that is no settle, if there is more than one.
-        let settles = settings.shares().statements.saturating_sub(1).clamp(1, 4);
-        let slots = Slots::new(
-            options.concurrency_mode,
-            options.concurrency_min,
-            options.concurrency,
-        );
-        let worker = Worker {
-            deliverer,
-            lookups,
-            tokens,
-            health: self.health.clone(),
-            options,
-            id,
-            name,
-            epoch,
-            tally: Tally::default(),
-            stop: self.stop.clone(),
-            abort: CancellationToken::new(),
-            paused: Mutex::default(),
-            known: Mutex::default(),
-            unsettled: Mutex::default(),
-            apps: Mutex::default(),
-            blocked: self.blocked.clone(),
-            logins_rung: Notify::new(),
-            workers_alive: AtomicI64::new(1),
-            settle_permits: Semaphore::new(settles as usize),
-            small_settles: settling::SmallSettles::default(),
-            disputes: Mutex::default(),
-            slots,
-            store: store.clone(),
-        };
-        worker.refresh_apps().await?;
-        Ok(worker)
-    }
-}
-
-/// The client for WeChat and the keeper of its tokens, which `worker` names itself to.
-pub(crate) fn reach_wechat(
-    settings: &Settings,
-    store: &Store,
-    worker: &str,
-) -> Result<(Arc<Wechat>, TokenKeeper), RunError> {
-    let wechat = Wechat::new(&WechatOptions {
-        hosts: settings.api_base().to_vec(),
-        proxy: settings.https_proxy().cloned(),
-        connect_timeout: settings.connect_timeout(),
-        request_timeout: settings.request_timeout(),
-        idle_connections_max: settings.concurrency(),
-        ..WechatOptions::default()
-    });
-    let wechat = Arc::new(wechat.map_err(|error| RunError::Wechat(error.to_string()))?);
-    let tokens = TokenKeeper::new(
-        store.clone(),
-        wechat.clone(),
-        secrets(settings),
-        worker.to_owned(),
-    );
-    Ok((wechat, tokens))
-}
-
-/// What sends: the client, the keeper of its tokens, and the rules for WeChat's answers.
-async fn build_deliverer(
-    settings: &Settings,
-    store: &Store,
-    wechat: Arc<Wechat>,
-    tokens: TokenKeeper,
-) -> Result<Deliverer, RunError> {
-    let policy = RetryPolicy {
-        base: settings.backoff_base(),
-        cap: settings.backoff_cap(),
-    };
-    let rules = ErrcodeTable::new(store.errcode_rules().await?);
-    Ok(Deliverer::new(wechat, tokens, rules, policy))
-}
-
-/// The mini-programs this worker can send for.
-fn secrets(settings: &Settings) -> HashMap<String, SecretString> {
-    let apps = settings.apps().iter();
-    apps.filter_map(|(appid, app)| Some((appid.clone(), app.secret.clone()?)))
-        .collect()
-}
-
-impl Options {
-    fn of(settings: &Settings, options: RunOptions) -> Self {
-        let mut appids: Vec<String> = secrets(settings).into_keys().collect();
-        appids.sort();
-        Self {
-            concurrency: settings.concurrency(),
-            concurrency_min: settings.concurrency_min(),
-            concurrency_mode: settings.concurrency_mode(),
-            lease: settings.lease(),
-            request_timeout: settings.request_timeout(),
-            poll: settings.poll(),
-            drain: settings.drain(),
-            doubt: DoubtPolicy {
-                window: settings.doubt_window(),
-                age: settings.doubt_age(),
-            },
-            claim: ClaimPolicy {
-                window: settings.claim_window(),
-                holds_unclaimed: settings.holds_unclaimed_accepts(),
-            },
-            history_months: i32::try_from(settings.history_months()).unwrap_or(i32::MAX),
-            appids,
-            until_empty: options.until_empty,
-        }
-    }
 }
 
 /// The loop's tasks, then the graceful stop.

@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::worker;
+use crate::lock::lock;
 
 /// How long the head of a request may take.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
@@ -129,15 +129,15 @@ struct Turn {
 
 impl Turn {
     fn awaited_since(&self) -> Option<Instant> {
-        *worker::lock(&self.awaited_since)
+        *lock(&self.awaited_since)
     }
 
     fn is_ours(&self) {
-        *worker::lock(&self.awaited_since) = None;
+        *lock(&self.awaited_since) = None;
     }
 
     fn is_clients(&self) {
-        *worker::lock(&self.awaited_since) = Some(Instant::now());
+        *lock(&self.awaited_since) = Some(Instant::now());
         self.awaited.notify_one();
     }
 

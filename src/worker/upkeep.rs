@@ -15,11 +15,11 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use super::Worker;
 use crate::legible::{command, few};
 use crate::store::{EVENTS_A_CALL, Store, StoreError};
 use crate::telemetry::{self, Restraint};
 use crate::wechat::errcode::ErrcodeTable;
-use crate::worker::Worker;
 
 /// The pace of rescue and of the look at blocked lanes.
 const TICK: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ struct Tidied {
 }
 
 /// Does its rounds until it is aborted.
-pub(crate) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<LaneKey>) {
+pub(super) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<LaneKey>) {
     let mut maintenance = Maintenance {
         store: worker.store.giving_way(),
         worker: worker.clone(),
