@@ -1,6 +1,5 @@
 //! wxnotify: a durable notification queue worker for WeChat mini-program subscription messages.
 
-pub mod breaker;
 pub mod cli;
 pub mod concurrency;
 pub mod config;
@@ -11,7 +10,6 @@ pub mod http;
 pub(crate) mod legible;
 pub mod limits;
 pub(crate) mod lock;
-pub mod login;
 pub mod lookups;
 pub mod notification;
 pub mod operate;

@@ -14,6 +14,7 @@ use crate::token_keeper::{TokenError, TokenKeeper};
 use crate::wechat::Wechat;
 use crate::wechat::access_token::{AccessToken, FetchError};
 use crate::wechat::account::{AccountError, ListedTemplate, Quota, RecalledCall};
+use crate::wechat::errcode;
 
 /// How long a question waits for a token.
 const TOKEN_WAIT: Duration = Duration::from_secs(8);
@@ -245,10 +246,9 @@ impl Lookups {
     {
         let token = self.tokens.token(appid, TOKEN_WAIT).await?;
         match question(self.wechat.clone(), token.clone()).await {
-            Err(AccountError::Refused {
-                errcode: 40001 | 40014 | 42001,
-                ..
-            }) => {
+            Err(AccountError::Refused { errcode, .. })
+                if errcode::DEAD_TOKEN.contains(&errcode) =>
+            {
                 let replaced = self.tokens.replace(appid, &token, TOKEN_WAIT).await?;
                 Ok(question(self.wechat.clone(), replaced).await?)
             }

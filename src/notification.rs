@@ -171,6 +171,24 @@ impl Outcome {
     }
 }
 
+/// An outcome with what it means for more than its own row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conclusion<O = Outcome> {
+    /// What becomes of the row.
+    pub outcome: O,
+    /// For the worker to store.
+    pub effects: Vec<Effect>,
+}
+
+impl<O> From<O> for Conclusion<O> {
+    fn from(outcome: O) -> Self {
+        Self {
+            outcome,
+            effects: Vec::new(),
+        }
+    }
+}
+
 /// What becomes of a row after an attempt.
 ///
 /// Whether a 43101 on a row in doubt means that the earlier send arrived (`presumed_sent`) is for the database to

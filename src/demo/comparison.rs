@@ -13,9 +13,7 @@ use serde::Serialize;
 
 use super::plan::{CAFE, Fate, Plan, PlannedRow, RefusedInsert, business_ref_of};
 use crate::simulate::{Call, Ledger, STABLE_TOKEN_PATH};
-
-/// Refusals that count no attempt: the token was dead, or the user was busy.
-const UNCOUNTED: [i64; 4] = [40001, 40014, 42001, 43108];
+use crate::wechat::errcode::{DEAD_TOKEN, USER_BUSY};
 
 /// One row of the view `notifications`.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
@@ -376,7 +374,9 @@ fn wrong_msgid(belief: &Belief, calls: &[&Call]) -> Option<String> {
 }
 
 fn wrong_attempts(belief: &Belief, calls: &[&Call]) -> Option<String> {
-    let counted = |call: &&&Call| !call.errcode.is_some_and(|code| UNCOUNTED.contains(&code));
+    // Refusals that count no attempt: the token was dead, or the user was busy.
+    let uncounted = |code| DEAD_TOKEN.contains(&code) || code == USER_BUSY;
+    let counted = |call: &&&Call| !call.errcode.is_some_and(uncounted);
     let counted = calls.iter().filter(counted).count();
     let attempts = usize::try_from(belief.attempts).unwrap_or_default();
     (attempts != counted).then(|| format!("counts {attempts} attempts, WeChat saw {counted}"))

@@ -20,11 +20,6 @@ const SET_PATH: &str = "/wxa/set_user_notify";
 const SET_EXT_PATH: &str = "/wxa/set_user_notifyext";
 const GET_PATH: &str = "/wxa/get_user_notify";
 
-/// The state may not follow the card's present one.
-pub const ILLEGAL_STATE: i64 = 85439;
-/// WeChat does not know the code (yet).
-pub const NO_SUCH_CODE: i64 = 85437;
-
 /// What a service card has beside a plain message's columns.
 #[derive(Deserialize)]
 struct CardExtra<'a> {

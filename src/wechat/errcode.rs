@@ -5,6 +5,21 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::notification::{Credit, PauseUntil};
 
+/// WeChat is busy; nothing was sent.
+pub const SYSTEM_BUSY: i64 = -1;
+/// The access token or the AppSecret is wrong.
+pub const INVALID_CREDENTIAL: i64 = 40001;
+/// What a token is refused with: wrong, malformed, expired.
+pub const DEAD_TOKEN: [i64; 3] = [INVALID_CREDENTIAL, 40014, 42001];
+/// WeChat is handling another call for the same user.
+pub const USER_BUSY: i64 = 43108;
+/// More calls a minute than WeChat takes.
+pub const CALLED_TOO_OFTEN: i64 = 45011;
+/// WeChat does not know the service card's code (yet).
+pub const NO_SUCH_CARD_CODE: i64 = 85437;
+/// The state may not follow the service card's present one.
+pub const ILLEGAL_CARD_STATE: i64 = 85439;
+
 /// What to do with a row that got an errcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {

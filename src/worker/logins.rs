@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::Worker;
-use crate::login::{ClaimedLogin, LoginOutcome};
+use crate::delivery::logins::{ClaimedLogin, LoginOutcome};
+use crate::notification::Conclusion;
 use crate::store::StoreError;
 use crate::telemetry;
 
@@ -81,7 +82,7 @@ pub(super) async fn exchange_until_stopped(worker: Arc<Worker>, stop: Cancellati
 }
 
 async fn exchange(worker: Arc<Worker>, login: ClaimedLogin) -> LoginOutcome {
-    let (outcome, effects) = worker.deliverer.exchange_login(&login).await;
+    let Conclusion { outcome, effects } = worker.deliverer.exchange_login(&login).await;
     telemetry::record_login(&login.appid, outcome.verdict.label());
     debug!(
         notification.id = login.id,

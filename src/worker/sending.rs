@@ -13,10 +13,11 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 
 use super::{Worker, lock, settling};
 use crate::concurrency::Sample;
-use crate::notification::{Credit, Effect, Notification, Outcome, Verdict};
+use crate::notification::{Conclusion, Credit, Notification, Outcome, Verdict};
 use crate::retry::Reconnect;
 use crate::store::{CorruptRow, Lease, LeaseKey};
 use crate::telemetry::{self, Restraint, SendMetrics};
+use crate::wechat::errcode;
 
 /// Wall and monotonic clocks may differ this much before a lease is given up: more means the machine slept or its clock was
 /// set, and the lease may be somebody else's by now.
@@ -283,7 +284,7 @@ pub(super) async fn send_rows(worker: Arc<Worker>, slot: usize) {
         let in_flight = worker.tally.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         worker.tally.begun.fetch_add(1, Ordering::Relaxed);
         let attempt = attempt(&worker, &batch, &notification);
-        let (outcome, effects) = unless_it_panics(notification.id, attempt).await;
+        let Conclusion { outcome, effects } = unless_it_panics(notification.id, attempt).await;
         worker.tally.in_flight.fetch_sub(1, Ordering::Relaxed);
         if let Some(sample) = sample_of(&outcome, in_flight) {
             worker.slots.observe(sample);
@@ -295,15 +296,11 @@ pub(super) async fn send_rows(worker: Arc<Worker>, slot: usize) {
 }
 
 /// One attempt at one row, if it may still be sent at this moment.
-async fn attempt(
-    worker: &Worker,
-    batch: &Batch,
-    notification: &Notification,
-) -> (Outcome, Vec<Effect>) {
+async fn attempt(worker: &Worker, batch: &Batch, notification: &Notification) -> Conclusion {
     let id = notification.id;
     let send_before = match last_moment(worker, batch, notification) {
         Ok(send_before) => send_before,
-        Err(verdict) => return (Outcome::unsent(id, verdict, None), Vec::new()),
+        Err(verdict) => return Outcome::unsent(id, verdict, None).into(),
     };
     let span = debug_span!(
         "deliver",
@@ -315,16 +312,18 @@ async fn attempt(
     let _in_flight = batch.metrics.begin(lateness.to_std().unwrap_or_default());
     let began = Instant::now();
     let delivery = worker.deliverer.deliver(notification, send_before);
-    let (outcome, effects) = tokio::select! {
+    let conclusion = tokio::select! {
         biased;
         delivered = delivery.instrument(span) => delivered,
         () = worker.abort.cancelled() => {
             let reason = "the worker was stopped before WeChat answered";
-            (Outcome::unsent(id, Verdict::InDoubt, Some(reason.to_owned())), Vec::new())
+            Outcome::unsent(id, Verdict::InDoubt, Some(reason.to_owned())).into()
         }
     };
-    batch.metrics.end(label(&outcome), began.elapsed());
-    (outcome, effects)
+    batch
+        .metrics
+        .end(label(&conclusion.outcome), began.elapsed());
+    conclusion
 }
 
 /// Until when a request for the row may leave, or why it must not leave at all.
@@ -353,12 +352,9 @@ fn last_moment(
 }
 
 /// The attempt's result. A panic of ours in it costs this row alone, not its slot.
-async fn unless_it_panics(
-    id: i64,
-    attempt: impl Future<Output = (Outcome, Vec<Effect>)>,
-) -> (Outcome, Vec<Effect>) {
+async fn unless_it_panics(id: i64, attempt: impl Future<Output = Conclusion>) -> Conclusion {
     let attempted = AssertUnwindSafe(attempt).catch_unwind().await;
-    attempted.unwrap_or_else(|_| (panicked(id), Vec::new()))
+    attempted.unwrap_or_else(|_| panicked(id).into())
 }
 
 /// A row that makes our own code panic would do so again: it ends, the worker goes on.
@@ -379,8 +375,7 @@ fn panicked(id: i64) -> Outcome {
 
 /// What an attempt tells of WeChat's capacity. Nothing, if no request was made or no connection was had.
 fn sample_of(outcome: &Outcome, in_flight: usize) -> Option<Sample> {
-    /// System busy, and too many calls a minute.
-    const REFUSALS: [i64; 2] = [-1, 45011];
+    const REFUSALS: [i64; 2] = [errcode::SYSTEM_BUSY, errcode::CALLED_TOO_OFTEN];
     let latency = Duration::from_millis(u64::try_from(outcome.response_ms?).ok()?);
     let refused = match outcome.errcode {
         Some(errcode) => REFUSALS.contains(&errcode),
@@ -412,15 +407,15 @@ fn label(outcome: &Outcome) -> &'static str {
 mod tests {
     use super::*;
 
-    async fn attempted(row: Option<i64>) -> (Outcome, Vec<Effect>) {
+    async fn attempted(row: Option<i64>) -> Conclusion {
         tokio::task::yield_now().await;
         let id = row.expect("the panic under test");
-        (Outcome::unsent(id, Verdict::Sent, None), Vec::new())
+        Outcome::unsent(id, Verdict::Sent, None).into()
     }
 
     #[tokio::test]
     async fn a_panic_dead_letters_its_own_row_and_says_why() {
-        let (outcome, effects) = unless_it_panics(7, attempted(None)).await;
+        let Conclusion { outcome, effects } = unless_it_panics(7, attempted(None)).await;
         let credit = Credit::Unknown;
         assert_eq!(outcome.notification_id, 7);
         assert_eq!(outcome.verdict, Verdict::Dead { credit });
@@ -430,7 +425,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_panic_passes_unchanged() {
-        let (outcome, _) = unless_it_panics(7, attempted(Some(8))).await;
+        let Conclusion { outcome, .. } = unless_it_panics(7, attempted(Some(8))).await;
         let settled = (outcome.notification_id, outcome.verdict);
         assert_eq!(settled, (8, Verdict::Sent));
     }

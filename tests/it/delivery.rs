@@ -9,7 +9,8 @@ use reqwest::Url;
 use secrecy::SecretString;
 use wxnotify::delivery::Deliverer;
 use wxnotify::notification::{
-    Credit, Effect, Kind, Notification, Openid, Outcome, PauseUntil, Verdict, WaitingFor,
+    Conclusion, Credit, Effect, Kind, Notification, Openid, Outcome, PauseUntil, Verdict,
+    WaitingFor,
 };
 use wxnotify::retry::RetryPolicy;
 use wxnotify::simulate::{Action, AppSpec, FakeWechat, Rule, SimulateOptions};
@@ -48,7 +49,7 @@ impl Bench {
         }
     }
 
-    async fn deliver(&self, notification: &Notification) -> (Outcome, Vec<Effect>) {
+    async fn deliver(&self, notification: &Notification) -> Conclusion {
         self.deliver_before(notification, Instant::now() + Duration::from_secs(60))
             .await
     }
@@ -57,13 +58,13 @@ impl Bench {
         &self,
         notification: &Notification,
         send_before: Instant,
-    ) -> (Outcome, Vec<Effect>) {
-        let (outcome, effects) = self.deliverer.deliver(notification, send_before).await;
+    ) -> Conclusion {
+        let conclusion = self.deliverer.deliver(notification, send_before).await;
         for token in self.wechat.control().ledger().tokens {
-            let shown = format!("{outcome:?} {effects:?}");
+            let shown = format!("{conclusion:?}");
             assert!(!shown.contains(&token.access_token), "{shown}");
         }
-        (outcome, effects)
+        conclusion
     }
 
     fn sends(&self) -> u64 {
@@ -140,7 +141,7 @@ fn is_parked_for_app(outcome: &Outcome) -> bool {
 #[tokio::test]
 async fn an_accepted_message_is_sent_with_its_msgid_and_the_wanted_text() {
     let bench = Bench::new().await;
-    let (outcome, effects) = bench.deliver(&notification(1)).await;
+    let Conclusion { outcome, effects } = bench.deliver(&notification(1)).await;
     assert_eq!(outcome.verdict, Verdict::Sent);
     assert!(outcome.msgid.unwrap() > 1 << 53);
     assert_eq!((outcome.errcode, outcome.http_status), (Some(0), Some(200)));
@@ -157,7 +158,7 @@ async fn a_displaced_token_is_replaced_and_the_message_sent_in_the_same_attempt(
     let bench = Bench::new().await;
     bench.deliver(&notification(1)).await;
     bench.wechat.control().steal_token(APPID);
-    let (outcome, effects) = bench.deliver(&notification(2)).await;
+    let Conclusion { outcome, effects } = bench.deliver(&notification(2)).await;
     assert_eq!((outcome.verdict, effects), (Verdict::Sent, Vec::new()));
     assert_eq!(bench.sends(), 3);
 }
@@ -172,7 +173,7 @@ async fn many_sends_with_a_displaced_token_fetch_one_and_all_arrive() {
     assert!(
         delivered
             .iter()
-            .all(|(outcome, _)| outcome.verdict == Verdict::Sent)
+            .all(|conclusion| conclusion.outcome.verdict == Verdict::Sent)
     );
     assert_eq!(bench.wechat.control().counts().token_calls, 2);
 }
@@ -187,7 +188,7 @@ async fn a_token_that_wechat_hands_out_and_refuses_ends_in_one_forced_refresh_an
     let mut verdicts = Vec::new();
     let mut pause = None;
     for id in 1..=6 {
-        let (outcome, effects) = bench.deliver(&notification(id)).await;
+        let Conclusion { outcome, effects } = bench.deliver(&notification(id)).await;
         verdicts.push(outcome.verdict);
         pause = paused_app(&effects);
         if pause.is_some() {
@@ -214,7 +215,7 @@ async fn two_different_tokens_that_are_refused_pause_the_mini_program() {
         .wechat
         .control()
         .script(Rule::send(Action::errcode(40001)));
-    let (outcome, effects) = bench.deliver(&notification(2)).await;
+    let Conclusion { outcome, effects } = bench.deliver(&notification(2)).await;
     assert!(is_parked_for_app(&outcome), "{outcome:?}");
     assert_eq!(
         paused_app(&effects),
@@ -225,7 +226,7 @@ async fn two_different_tokens_that_are_refused_pause_the_mini_program() {
 #[tokio::test]
 async fn a_wrong_secret_sends_nothing_and_pauses_until_an_operator_comes() {
     let bench = Bench::with_secret("wrong").await;
-    let (outcome, effects) = bench.deliver(&notification(1)).await;
+    let Conclusion { outcome, effects } = bench.deliver(&notification(1)).await;
     assert!(is_parked_for_app(&outcome), "{outcome:?}");
     assert_eq!(outcome.errcode, Some(40125));
     assert_eq!(
@@ -243,7 +244,7 @@ async fn an_address_that_is_not_on_the_whitelist_is_probed_every_five_minutes() 
         .wechat
         .control()
         .set_ip_whitelist(APPID, Some(Vec::new()));
-    let (_, effects) = bench.deliver(&notification(1)).await;
+    let Conclusion { effects, .. } = bench.deliver(&notification(1)).await;
     assert_eq!(
         paused_app(&effects),
         Some((PauseUntil::After(Duration::from_secs(300)), Some(40164)))
@@ -259,7 +260,7 @@ async fn a_lost_answer_is_in_doubt_whether_or_not_the_message_went_out() {
         (3, Action::http_status(502)),
     ] {
         bench.wechat.control().script(Rule::send(action).once());
-        let (outcome, _) = bench.deliver(&notification(id)).await;
+        let Conclusion { outcome, .. } = bench.deliver(&notification(id)).await;
         assert_eq!(outcome.verdict, Verdict::InDoubt, "{outcome:?}");
         assert_eq!(outcome.errcode, None);
         assert!(outcome.reason.is_some());
@@ -276,7 +277,7 @@ async fn a_gateway_that_fails_fast_trips_the_breaker_once() {
         .script(Rule::send(Action::http_status(502)));
     let mut pauses = Vec::new();
     for id in 1..=20 {
-        let (outcome, effects) = bench.deliver(&notification(id)).await;
+        let Conclusion { outcome, effects } = bench.deliver(&notification(id)).await;
         assert_eq!(outcome.verdict, Verdict::InDoubt);
         pauses.extend(paused_app(&effects).map(|pause| (id, pause)));
     }
@@ -296,7 +297,7 @@ async fn an_outage_of_our_network_parks_rows_and_counts_no_attempt() {
     for id in 1..=3 {
         let mut row = notification(id);
         row.attempts = 7;
-        let (outcome, effects) = deliverer
+        let Conclusion { outcome, effects } = deliverer
             .deliver(&row, Instant::now() + Duration::from_secs(60))
             .await;
         assert!(is_parked_for_app(&outcome), "{outcome:?}");
@@ -311,7 +312,7 @@ async fn an_outage_of_our_network_parks_rows_and_counts_no_attempt() {
 #[tokio::test]
 async fn nothing_leaves_after_the_last_moment() {
     let bench = Bench::new().await;
-    let (outcome, _) = bench.deliver_before(&notification(1), Instant::now()).await;
+    let Conclusion { outcome, .. } = bench.deliver_before(&notification(1), Instant::now()).await;
     assert_eq!(outcome.verdict, Verdict::Release);
     assert_eq!(bench.sends(), 0);
 }
@@ -321,7 +322,7 @@ async fn a_row_whose_data_is_no_message_is_dead_with_its_credit_kept() {
     let bench = Bench::new().await;
     let mut row = notification(1);
     row.data = r#"{"thing1": ["secret words"]}"#.into();
-    let (outcome, _) = bench.deliver(&row).await;
+    let Conclusion { outcome, .. } = bench.deliver(&row).await;
     assert_eq!(
         outcome.verdict,
         Verdict::Dead {
@@ -341,7 +342,7 @@ async fn a_probe_that_is_answered_ends_the_pause() {
     let bench = Bench::new().await;
     let mut row = notification(1);
     row.probe = true;
-    let (_, effects) = bench.deliver(&row).await;
+    let Conclusion { effects, .. } = bench.deliver(&row).await;
     assert_eq!(
         effects,
         [Effect::ProbeOk {
@@ -363,11 +364,11 @@ async fn the_same_pause_is_asked_for_once_by_all_in_flight() {
     assert!(
         delivered
             .iter()
-            .all(|(outcome, _)| is_parked_for_app(outcome))
+            .all(|conclusion| is_parked_for_app(&conclusion.outcome))
     );
     let pauses = delivered
         .iter()
-        .filter_map(|(_, effects)| paused_app(effects))
+        .filter_map(|conclusion| paused_app(&conclusion.effects))
         .count();
     assert_eq!(pauses, 1);
 }
@@ -379,7 +380,7 @@ async fn rules_that_an_operator_changed_hold_for_the_next_row() {
         .wechat
         .control()
         .script(Rule::send(Action::errcode(43101)));
-    let (before, _) = bench.deliver(&notification(1)).await;
+    let before = bench.deliver(&notification(1)).await.outcome;
     assert_eq!(
         before.verdict,
         Verdict::Dead {
@@ -387,6 +388,6 @@ async fn rules_that_an_operator_changed_hold_for_the_next_row() {
         }
     );
     bench.deliverer.replace_errcodes(ErrcodeTable::new([]));
-    let (after, _) = bench.deliver(&notification(2)).await;
+    let after = bench.deliver(&notification(2)).await.outcome;
     assert!(matches!(after.verdict, Verdict::Retry { .. }), "{after:?}");
 }

@@ -1,7 +1,8 @@
-//! Login codes: what an answer to the exchange of one means for its row. Pure.
+//! Login codes: their exchange, and what an answer to it means for its row.
 //!
 //! A code works once and lives for 5 minutes, so a call whose answer is lost may have used it: such a code is tried once
-//! more, and the database, which counts these calls, then gives it up. [`judge`] needs no more than the answer.
+//! more, and the database, which counts these calls, then gives it up. [`judge`] is pure: it
+//! needs no more than the answer.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,14 +10,11 @@ use std::time::Duration;
 use chrono::{DateTime, Timelike, Utc};
 use secrecy::SecretString;
 
-use crate::notification::{Credit, Effect, Openid, PauseUntil};
-use crate::wechat::errcode::{Disposition, ErrcodeTable};
+use super::Deliverer;
+use crate::notification::{Conclusion, Credit, Effect, Openid, PauseUntil};
+use crate::wechat::errcode::{CALLED_TOO_OFTEN, Disposition, ErrcodeTable, SYSTEM_BUSY};
 use crate::wechat::login::LoginReply;
 
-/// WeChat is busy.
-const BUSY: i64 = -1;
-/// Too many exchanges of this user in a minute: their own limit, not the mini-program's.
-const TOO_OFTEN: i64 = 45011;
 /// The pause where a rule has none.
 const PAUSE: Duration = Duration::from_secs(300);
 
@@ -86,13 +84,33 @@ impl fmt::Display for LoginVerdict {
     }
 }
 
+impl Deliverer {
+    /// Exchanges a claimed login code. Never fails: whatever happens is an outcome, and effects for the worker to store.
+    pub async fn exchange_login(&self, login: &ClaimedLogin) -> Conclusion<LoginOutcome> {
+        let reply = match self.tokens.secret(&login.appid) {
+            Some(secret) => {
+                let exchange = self
+                    .wechat
+                    .exchange_login_code(&login.appid, secret, &login.code);
+                exchange.await
+            }
+            None => LoginReply::NotSent {
+                reason: format!("no AppSecret for {} is set here", login.appid),
+            },
+        };
+        let mut conclusion = judge(reply, &self.rules(), login, Utc::now());
+        self.leave_out_repeats(&mut conclusion.effects);
+        conclusion
+    }
+}
+
 /// Judges one answer. `now` says how long this minute still lasts.
 pub fn judge(
     reply: LoginReply,
     rules: &ErrcodeTable,
     login: &ClaimedLogin,
     now: DateTime<Utc>,
-) -> (LoginOutcome, Vec<Effect>) {
+) -> Conclusion<LoginOutcome> {
     let mut effects = Vec::new();
     let soon = || Duration::from_secs_f64(1.0 + 2.0 * rand::random::<f64>());
     let outcome = |verdict, errcode, errmsg, rid| LoginOutcome {
@@ -130,8 +148,9 @@ pub fn judge(
         } => {
             let rule = rules.rule(errcode);
             let verdict = match rule.disposition {
-                _ if errcode == BUSY => retry(soon()),
-                _ if errcode == TOO_OFTEN => {
+                _ if errcode == SYSTEM_BUSY => retry(soon()),
+                // Here it is this user's own limit a minute, not the mini-program's.
+                _ if errcode == CALLED_TOO_OFTEN => {
                     let left = 60 - u64::from(now.second().min(59));
                     retry(Duration::from_secs(left) + soon())
                 }
@@ -152,7 +171,7 @@ pub fn judge(
             outcome(verdict, Some(errcode), errmsg, rid)
         }
     };
-    (outcome, effects)
+    Conclusion { outcome, effects }
 }
 
 /// The code was certainly not used.
@@ -185,7 +204,7 @@ mod tests {
         ])
     }
 
-    fn judged(reply: LoginReply) -> (LoginOutcome, Vec<Effect>) {
+    fn judged(reply: LoginReply) -> Conclusion<LoginOutcome> {
         let login = ClaimedLogin {
             id: 7,
             appid: "wx1".to_owned(),
@@ -206,7 +225,7 @@ mod tests {
 
     #[test]
     fn an_openid_is_the_rows_receiver() {
-        let (outcome, effects) = judged(LoginReply::Receiver(Openid::new("oUser")));
+        let Conclusion { outcome, effects } = judged(LoginReply::Receiver(Openid::new("oUser")));
         assert_eq!(
             outcome.verdict,
             LoginVerdict::Receiver(Openid::new("oUser"))
@@ -216,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_code_that_wechat_does_not_take_is_dead() {
-        let (outcome, effects) = judged(refused(40029));
+        let Conclusion { outcome, effects } = judged(refused(40029));
         let credit = Credit::Kept;
         assert_eq!(outcome.verdict, LoginVerdict::Dead { credit });
         assert_eq!(effects, []);
@@ -232,7 +251,7 @@ mod tests {
             (refused(77_777), false),
         ] {
             let shown = format!("{reply:?}");
-            let LoginVerdict::Retry { unclear, .. } = judged(reply).0.verdict else {
+            let LoginVerdict::Retry { unclear, .. } = judged(reply).outcome.verdict else {
                 panic!("{shown}");
             };
             assert_eq!(unclear, lost, "{shown}");
@@ -241,7 +260,7 @@ mod tests {
 
     #[test]
     fn too_often_waits_for_the_next_minute_and_pauses_nothing() {
-        let (outcome, effects) = judged(refused(45011));
+        let Conclusion { outcome, effects } = judged(refused(45011));
         let LoginVerdict::Retry { after, unclear } = outcome.verdict else {
             panic!("{outcome:?}");
         };
@@ -252,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_wrong_secret_pauses_the_mini_program() {
-        let (outcome, effects) = judged(refused(40125));
+        let Conclusion { outcome, effects } = judged(refused(40125));
         assert!(matches!(outcome.verdict, LoginVerdict::Retry { .. }));
         assert!(matches!(
             effects[..],
