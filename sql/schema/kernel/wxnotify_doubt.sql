@@ -14,11 +14,8 @@ begin
     set in_doubt_since = coalesce(p.in_doubt_since, p_lease.started_at), attempts = p.attempts + 1, rescues = p.rescues + 1,
         waiting_for = 'doubt', last_lease = p_lease.lease_id, last_errcode = null,
         last_errmsg = 'the worker vanished after it began to send', last_attempt_at = clock_timestamp(),
-        due = least(case when wxnotify_reads_back(p.kind, p.extra)
-                then clock_timestamp() + make_interval(secs => least(p_doubt_window_secs, 5) * (1 + random() / 4))
-            when p.on_doubt = 'retry'
-                then clock_timestamp() + make_interval(secs => p_doubt_window_secs * (1 + random() / 4))
-                else coalesce(p.in_doubt_since, p_lease.started_at) + make_interval(secs => p_doubt_age_secs) end, p.expire_at)
+        due = wxnotify_doubt_due(p.kind, p.extra, p.on_doubt, coalesce(p.in_doubt_since, p_lease.started_at), p.expire_at,
+            p_doubt_window_secs, p_doubt_age_secs)
     where p.id = any (p_ids);
     return cardinality(p_ids);
 exception when integrity_constraint_violation or data_exception or raise_exception or syntax_error_or_access_rule_violation or triggered_action_exception then

@@ -73,12 +73,8 @@ begin
         in_doubt_since = case u.result when 'doubt' then coalesce(p.in_doubt_since, p_lease.started_at, v_now) else p.in_doubt_since end,
         due = case
             when u.result = 'release' then wxnotify_next_due(p.held, p.send_at, p.expire_at)
-            when u.result = 'doubt' and wxnotify_reads_back(p.kind, p.extra)
-                then least(v_now + make_interval(secs => least(p_doubt_window_secs, 5) * (1 + random() / 4)), p.expire_at)
-            when u.result = 'doubt' and p.on_doubt = 'retry'
-                then least(v_now + make_interval(secs => p_doubt_window_secs * (1 + random() / 4)), p.expire_at)
-            when u.result = 'doubt'
-                then least(coalesce(p.in_doubt_since, p_lease.started_at, v_now) + make_interval(secs => p_doubt_age_secs), p.expire_at)
+            when u.result = 'doubt' then wxnotify_doubt_due(p.kind, p.extra, p.on_doubt, coalesce(p.in_doubt_since, p_lease.started_at, v_now),
+                p.expire_at, p_doubt_window_secs, p_doubt_age_secs)
             else least(v_now + make_interval(secs => p_delays_secs[u.n]), p.expire_at) end,
         last_errcode = case u.result when 'release' then p.last_errcode else p_errcodes[u.n] end,
         last_errmsg = case u.result when 'release' then p.last_errmsg else left(coalesce(p_errmsgs[u.n], p_reasons[u.n]), 500) end,
