@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::waking::Bell;
 use super::{Worker, lock};
-use crate::retry::Reconnect;
+use crate::reconnect::Reconnect;
 use crate::store::{LaneRequest, Lease, LeaseRequest, Leased, SendingApp, StoreError, Watermark};
 use crate::telemetry;
 

@@ -14,7 +14,7 @@ use tracing::{Instrument, debug, debug_span, error, warn};
 use super::{Worker, lock, settling};
 use crate::concurrency::Sample;
 use crate::notification::{Conclusion, Credit, Notification, Outcome, Verdict};
-use crate::retry::Reconnect;
+use crate::reconnect::Reconnect;
 use crate::store::{CorruptRow, Lease, LeaseKey};
 use crate::telemetry::{self, Restraint, SendMetrics};
 use crate::wechat::errcode;

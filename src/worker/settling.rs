@@ -10,7 +10,7 @@ use tracing::{debug, error, warn};
 use super::sending::Batch;
 use super::{Worker, lock};
 use crate::notification::{Outcome, Verdict};
-use crate::retry::Reconnect;
+use crate::reconnect::Reconnect;
 use crate::store::{LeaseKey, SettleRequest, Settled, StoreError};
 use crate::telemetry::{self, Restraint};
 

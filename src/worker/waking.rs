@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::Worker;
-use crate::retry::Reconnect;
+use crate::reconnect::Reconnect;
 use crate::store::{Route, StoreError};
 
 /// The channel of NOTIFY.
