@@ -13,6 +13,11 @@ use wxnotify::telemetry::METRICS;
 use crate::harness::{TestDatabase, wxnotify};
 
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
+const CONTRACT: [&str; 2] = ["docs/contract.md", "docs/contract.zh-CN.md"];
+const COMMANDS: [&str; 2] = ["docs/commands.md", "docs/commands.zh-CN.md"];
+const SETTINGS_PAGES: [&str; 2] = ["docs/settings.md", "docs/settings.zh-CN.md"];
+const FAILURES: [&str; 2] = ["docs/failures.md", "docs/failures.zh-CN.md"];
+const CONTRIBUTING: [&str; 2] = ["docs/contributing.md", "docs/contributing.zh-CN.md"];
 const OPERATIONS: [&str; 2] = ["docs/operations.md", "docs/operations.zh-CN.md"];
 const CALLBACKS: [&str; 2] = ["docs/callbacks.md", "docs/callbacks.zh-CN.md"];
 const KINDS: [&str; 2] = ["docs/kinds.md", "docs/kinds.zh-CN.md"];
@@ -100,32 +105,60 @@ async fn database_with_the_app() -> TestDatabase {
     database
 }
 
+/// The status and the reference of every row, oldest first.
+async fn statuses_of(pool: &PgPool) -> Vec<(String, Option<String>)> {
+    sqlx::query_as("select status, business_ref from notifications order by id")
+        .fetch_all(pool)
+        .await
+        .unwrap()
+}
+
+fn row(status: &str, business_ref: Option<&str>) -> (String, Option<String>) {
+    (status.to_owned(), business_ref.map(str::to_owned))
+}
+
 #[tokio::test]
 async fn every_sql_example_of_the_readmes_runs_and_does_what_is_said() {
     for readme in READMES {
         let database = database_with_the_app().await;
         run_sql_of(readme, database.pool()).await;
-        let statuses: Vec<(String, Option<String>)> =
-            sqlx::query_as("select status, business_ref from notifications order by id")
-                .fetch_all(database.pool())
-                .await
-                .unwrap();
-        let statuses: Vec<(&str, Option<&str>)> = statuses
-            .iter()
-            .map(|(status, business_ref)| (status.as_str(), business_ref.as_deref()))
-            .collect();
         assert_eq!(
-            statuses,
+            statuses_of(database.pool()).await,
             [
-                ("due", Some("order-17")),
-                ("cancelled", Some("class-9")),
-                ("due", Some("order-18")),
-                ("due", None),
-                ("due", None),
-                ("due", None),
+                row("due", Some("order-17")),
+                row("cancelled", Some("class-9")),
+                row("due", Some("order-18")),
             ],
             "{readme}"
         );
+    }
+}
+
+#[tokio::test]
+async fn every_sql_example_of_the_contract_runs_and_does_what_is_said() {
+    for page in CONTRACT {
+        let database = database_with_the_app().await;
+        run_sql_of(page, database.pool()).await;
+        assert_eq!(
+            statuses_of(database.pool()).await,
+            [
+                row("cancelled", Some("class-9")),
+                row("due", Some("order-18")),
+                row("due", None),
+                row("due", None),
+                row("due", None),
+            ],
+            "{page}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_sql_of_the_command_pages_runs_on_the_rows_of_the_contract() {
+    for (contract, commands) in CONTRACT.into_iter().zip(COMMANDS) {
+        let database = database_with_the_app().await;
+        run_sql_of(contract, database.pool()).await;
+        run_sql_of(commands, database.pool()).await;
     }
 }
 
@@ -472,18 +505,18 @@ async fn run(connection: &mut sqlx::PgConnection, statements: &str) {
 }
 
 #[test]
-fn both_readmes_have_a_line_for_every_setting_with_its_default() {
-    for readme in READMES {
-        let text = text_of(readme);
+fn the_settings_pages_have_a_line_for_every_setting_with_its_default() {
+    for page in SETTINGS_PAGES {
+        let text = text_of(page);
         for setting in SETTINGS {
             let line = text
                 .lines()
                 .find(|line| line.starts_with(&format!("| `{}` |", setting.name)))
-                .unwrap_or_else(|| panic!("{readme} lacks the setting {}", setting.name));
+                .unwrap_or_else(|| panic!("{page} lacks the setting {}", setting.name));
             if let Some(default) = setting.default {
                 assert!(
                     line.starts_with(&format!("| `{}` | `{default}` |", setting.name)),
-                    "{readme}: the default of {} is {default}: {line}",
+                    "{page}: the default of {} is {default}: {line}",
                     setting.name
                 );
             }
@@ -495,7 +528,7 @@ fn both_readmes_have_a_line_for_every_setting_with_its_default() {
             if let Some(name) = name.filter(|name| name.starts_with("WXNOTIFY_")) {
                 assert!(
                     SETTINGS.iter().any(|setting| setting.name == name),
-                    "{readme}: {name} is no setting"
+                    "{page}: {name} is no setting"
                 );
             }
         }
@@ -515,7 +548,7 @@ fn the_environment_sample_shows_every_setting_with_its_default() {
 }
 
 #[test]
-fn both_readmes_name_every_command() {
+fn the_command_pages_name_every_command() {
     let help = wxnotify().arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let commands = help.split("Commands:\n").nth(1).unwrap();
@@ -532,8 +565,8 @@ fn both_readmes_name_every_command() {
         names.contains("run") && names.contains("reschedule"),
         "{help}"
     );
-    for readme in READMES {
-        let text = text_of(readme);
+    for page in COMMANDS {
+        let text = text_of(page);
         let table: Vec<&str> = text
             .lines()
             .filter(|line| line.starts_with("| `wxnotify "))
@@ -544,14 +577,25 @@ fn both_readmes_name_every_command() {
                     || line.contains(&format!(" `{name}`"))
                     || line.contains(&format!("、`{name}`"))
             });
-            assert!(named, "{readme} lacks the command {name}");
+            assert!(named, "{page} lacks the command {name}");
         }
     }
 }
 
 #[test]
 fn both_languages_have_the_same_blocks_headings_and_tables() {
-    for [english, chinese] in [READMES, OPERATIONS, CALLBACKS, KINDS, MINI_PROGRAM] {
+    for [english, chinese] in [
+        READMES,
+        CONTRACT,
+        COMMANDS,
+        SETTINGS_PAGES,
+        FAILURES,
+        OPERATIONS,
+        CALLBACKS,
+        KINDS,
+        MINI_PROGRAM,
+        CONTRIBUTING,
+    ] {
         let infos = |path| -> Vec<String> {
             blocks_of(path)
                 .into_iter()
@@ -592,28 +636,53 @@ fn the_operations_pages_list_every_metric_and_exit_code() {
 }
 
 #[test]
-fn every_operators_query_is_linked_from_both_readmes() {
+fn every_operators_query_is_linked_from_both_command_pages() {
     for entry in std::fs::read_dir(root().join("sql/operator")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        for readme in READMES {
-            let link = format!("(sql/operator/{name})");
-            assert!(text_of(readme).contains(&link), "{readme} lacks {link}");
+        for page in COMMANDS {
+            let link = format!("(../sql/operator/{name})");
+            assert!(text_of(page).contains(&link), "{page} lacks {link}");
         }
+    }
+}
+
+/// The pages in `docs/`, by their paths from the root.
+fn pages_of_docs() -> Vec<String> {
+    let entries = std::fs::read_dir(root().join("docs")).unwrap();
+    let mut pages: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    pages.sort();
+    pages
+}
+
+/// Whoever opens it should see the whole of it: the details have pages of their own.
+#[test]
+fn the_readmes_are_short_and_lead_to_every_page() {
+    for readme in READMES {
+        let text = text_of(readme);
+        assert!(text.lines().count() <= 180, "{readme}");
+    }
+    let links = |readme| links_of(&text_of(readme));
+    let [english, chinese] = READMES.map(links);
+    for page in pages_of_docs() {
+        let links = if page.ends_with(".zh-CN.md") {
+            &chinese
+        } else {
+            &english
+        };
+        assert!(links.contains(&page), "no README leads to {page}");
     }
 }
 
 #[test]
 fn no_link_leads_nowhere() {
-    let pages = [
-        READMES.as_slice(),
-        &OPERATIONS,
-        &CALLBACKS,
-        &KINDS,
-        &MINI_PROGRAM,
-        &["docs/decisions.md", "CHANGELOG.md", "examples/README.md"],
-    ]
-    .concat();
-    for page in pages {
+    let mut pages = pages_of_docs();
+    pages.extend(READMES.map(str::to_owned));
+    pages.extend(["CHANGELOG.md", "examples/README.md"].map(str::to_owned));
+    for page in &pages {
         let folder = Path::new(page).parent().unwrap();
         for link in links_of(&text_of(page)) {
             let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
@@ -633,7 +702,7 @@ fn no_link_leads_nowhere() {
                 let headings = text_of(target.to_str().unwrap());
                 let found = headings
                     .lines()
-                    .filter_map(|line| line.strip_prefix("## "))
+                    .filter_map(|line| line.trim_start_matches('#').strip_prefix(' '))
                     .any(|heading| heading.to_lowercase().replace(' ', "-") == anchor);
                 assert!(found, "{page} links to {link}, which has no such heading");
             }
