@@ -293,7 +293,7 @@ impl WaitingFor {
 pub enum Effect {
     /// Stop leasing rows of the mini-program, then probe with one row.
     PauseApp {
-        /// The mini-program.
+        /// Which one stops.
         appid: String,
         /// For how long.
         until: PauseUntil,
@@ -304,7 +304,7 @@ pub enum Effect {
     },
     /// Let the rows of one template wait.
     PauseTemplate {
-        /// The mini-program.
+        /// Whose template it is: ids are private to a mini-program.
         appid: String,
         /// The template.
         template_id: String,
@@ -317,7 +317,7 @@ pub enum Effect {
     },
     /// The probe of a paused mini-program got a sound answer: lease at full speed again.
     ProbeOk {
-        /// The mini-program.
+        /// Whose pause ends.
         appid: String,
     },
 }

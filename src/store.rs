@@ -239,7 +239,7 @@ impl Watermark {
 /// What to lease.
 #[derive(Debug, Clone)]
 pub struct LeaseRequest<'a> {
-    /// The mini-program.
+    /// The one whose rows are leased, under its lock.
     pub appid: &'a str,
     /// 0, 1 or 2.
     pub lane: i16,
@@ -260,7 +260,7 @@ pub struct LeaseRequest<'a> {
 /// One lane of [`Store::lease_many`].
 #[derive(Debug, Clone)]
 pub struct LaneRequest {
-    /// The mini-program.
+    /// The one whose rows are leased.
     pub appid: String,
     /// 0, 1 or 2.
     pub lane: i16,
@@ -284,7 +284,7 @@ pub struct SettleRequest {
 /// One leased batch: rows of one mini-program and lane, one row per user.
 #[derive(Debug)]
 pub struct Lease {
-    /// The mini-program.
+    /// Whose rows they all are; its token sends them.
     pub appid: String,
     /// Unique within the mini-program.
     pub lease_id: i64,
@@ -963,7 +963,7 @@ impl Store {
 /// What names a lease to the database.
 #[derive(Debug, Clone)]
 pub struct LeaseKey {
-    /// The mini-program.
+    /// Part of the name: lease numbers are counted per mini-program.
     pub appid: String,
     /// The lease.
     pub lease_id: i64,

@@ -67,7 +67,7 @@ pub enum TokenError {
         "no AppSecret for {appid} is set here: set WXNOTIFY_APPSECRET_{appid} or WXNOTIFY_APPSECRET_FILE_{appid}"
     )]
     NoSecret {
-        /// The mini-program.
+        /// The one that rows wait for, and whose secret is missing.
         appid: String,
     },
     /// WeChat refused or did not answer.

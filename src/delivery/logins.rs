@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(300);
 pub struct ClaimedLogin {
     /// The row.
     pub id: i64,
-    /// The mini-program.
+    /// Whose secret exchanges it.
     pub appid: String,
     /// The code.
     pub code: SecretString,

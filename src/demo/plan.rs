@@ -289,7 +289,7 @@ pub struct PlannedRow {
     pub fate: Fate,
     /// Its order number, unique; also in the message.
     pub business_ref: String,
-    /// The mini-program.
+    /// Which of the demo's mini-programs sends it.
     pub appid: &'static str,
     /// The user.
     pub openid: String,

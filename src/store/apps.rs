@@ -7,7 +7,7 @@ use crate::notification::{Effect, PauseUntil};
 /// A registered mini-program whose secret this worker has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendingApp {
-    /// The mini-program.
+    /// What its lanes are leased by.
     pub appid: String,
     /// Whether its sends need a slice of its rate.
     pub has_rate: bool,

@@ -191,7 +191,7 @@ pub struct LapsedLeases {
 /// Messages of an app that another program sent.
 #[derive(Debug, Clone, FromRow)]
 pub struct ForeignEvents {
-    /// The mini-program.
+    /// Whose callbacks told of them.
     pub appid: String,
     /// How many, at most 1,000 in all.
     pub events: i64,
@@ -200,7 +200,7 @@ pub struct ForeignEvents {
 /// A registered mini-program.
 #[derive(Debug, Clone, FromRow)]
 pub struct AppCare {
-    /// The mini-program.
+    /// As it was registered.
     pub appid: String,
     /// Whether a sent event of WeChat has ever confirmed a message.
     pub events_arrive: bool,

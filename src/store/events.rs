@@ -14,7 +14,7 @@ pub const EVENTS_A_CALL: i32 = 500;
 /// What WeChat punished a mini-program for.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct Punishment {
-    /// The mini-program.
+    /// Who was punished.
     pub appid: String,
     /// When.
     pub punished_at: DateTime<Utc>,

@@ -7,7 +7,7 @@ use super::{Connections, Store, StoreError};
 /// The first row of one lane.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Front {
-    /// The mini-program.
+    /// With `lane`, what names the lane.
     pub appid: String,
     /// 0, 1 or 2.
     pub lane: i16,

@@ -39,7 +39,7 @@ pub struct Filter {
     /// The business object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub business_ref: Option<String>,
-    /// The mini-program.
+    /// Rows of this one alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appid: Option<String>,
     /// Statuses as in the view `notifications`.
@@ -52,7 +52,7 @@ pub struct Filter {
 pub struct FoundNotification {
     /// Kept for life.
     pub id: i64,
-    /// The mini-program.
+    /// Who sends it.
     pub appid: String,
     /// As in the view `notifications`.
     pub status: String,
@@ -113,7 +113,7 @@ pub struct Explanation {
 /// Rows not yet final of one app, lane and status.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct Backlog {
-    /// The mini-program.
+    /// Whose rows wait.
     pub appid: String,
     /// Its name.
     pub app: Option<String>,
@@ -132,7 +132,7 @@ pub struct Backlog {
 /// What failed in the last 24 hours, by errcode.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct Failure {
-    /// The mini-program.
+    /// Who sent them.
     pub appid: String,
     /// `None`: no readable reply.
     pub errcode: Option<i64>,
@@ -157,7 +157,7 @@ pub struct Failure {
 /// Dead letters of the last 24 hours, by errcode.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct DeadCount {
-    /// The mini-program.
+    /// Who sent them.
     pub appid: String,
     /// `dead` or `unresolved`.
     pub status: String,
@@ -178,7 +178,7 @@ pub struct DeadCount {
 pub struct DeadLetter {
     /// The notification.
     pub id: i64,
-    /// The mini-program.
+    /// Who sent it.
     pub appid: String,
     /// `dead` or `unresolved`.
     pub status: String,
@@ -207,7 +207,7 @@ pub struct DeadLetter {
 pub struct Doubt {
     /// The notification.
     pub id: i64,
-    /// The mini-program.
+    /// Whose pair of user and template it blocks.
     pub appid: String,
     /// The template.
     pub template_id: String,
@@ -345,7 +345,7 @@ impl Blocker {
 /// An app or template that sends nothing now.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct Pause {
-    /// The mini-program.
+    /// What stands still, or whose template.
     pub appid: String,
     /// Its name.
     pub app: Option<String>,
@@ -370,7 +370,7 @@ pub struct Pause {
 /// The state of an app's access token, without the token.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct TokenState {
-    /// The mini-program.
+    /// Whose token it is: there is one for all workers.
     pub appid: String,
     /// Its name.
     pub app: Option<String>,
@@ -430,7 +430,7 @@ macro_rules! bind_filter {
 /// Which attempt a rid belongs to.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct RidOrigin {
-    /// The mini-program.
+    /// Who made the call.
     pub appid: String,
     /// The notification.
     pub notification_id: i64,

@@ -10,7 +10,7 @@ use crate::wechat::account::Quota;
 /// What `quota/get` last said of a mini-program, and the rate that follows.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct QuotaState {
-    /// The mini-program.
+    /// Whose calls are counted.
     pub appid: String,
     /// Its name.
     pub app: Option<String>,

@@ -15,7 +15,7 @@ use crate::wechat::account::ListedTemplate;
 /// A question to WeChat that this process has claimed.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Lookup {
-    /// The mini-program.
+    /// Whose list or quota is asked for.
     pub appid: String,
     /// `templates` or `quota`.
     pub lookup: String,
@@ -29,7 +29,7 @@ pub type TemplateChanges = BTreeMap<String, String>;
 /// One template: as WeChat lists or listed it, and its pause.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct Template {
-    /// The mini-program.
+    /// Whose template it is: ids are private to a mini-program.
     pub appid: String,
     /// WeChat's private template id.
     pub template_id: String,
@@ -64,7 +64,7 @@ pub struct Template {
 /// When an app's templates were last asked for.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct TemplateLookup {
-    /// The mini-program.
+    /// Whose templates these are.
     pub appid: String,
     /// When WeChat last answered.
     pub done_at: Option<DateTime<Utc>>,
@@ -81,7 +81,7 @@ pub struct TemplateLookup {
 /// Rows on a template that WeChat does not list any more.
 #[derive(Debug, Clone, Serialize, sqlx::FromRow)]
 pub struct Stranded {
-    /// The mini-program.
+    /// Whose rows they are.
     pub appid: String,
     /// The template that is gone.
     pub template_id: String,

@@ -47,7 +47,7 @@ pub struct StoredToken {
 /// What an operator may know of a token.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, sqlx::FromRow)]
 pub struct TokenStatus {
-    /// The mini-program.
+    /// Whose token it is: there is one for all workers.
     pub appid: String,
     /// How often it was replaced.
     pub generation: i64,

@@ -193,7 +193,7 @@ impl Receiver {
         self
     }
 
-    /// The mini-program.
+    /// Whose events these are: a body sealed for another appid is refused.
     #[must_use]
     pub fn appid(&self) -> &str {
         &self.appid

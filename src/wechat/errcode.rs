@@ -92,7 +92,7 @@ pub struct Escalation {
 /// What an escalation stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// The mini-program.
+    /// Every row of the mini-program.
     App,
     /// One template of it.
     Template,

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use wxnotify::postgres::{Options, ThrowawayPostgres, find_binaries};
 use wxnotify::schema;
 
-use crate::harness::TestDatabase;
+use crate::harness::{TestDatabase, make_schema};
 use crate::kernel::{self, APP, Outcome, Queue, in_secs, run};
 
 /// A server that can be copied logically, with our schema and one mini-program.
@@ -22,9 +22,7 @@ async fn logical_server() -> (ThrowawayPostgres, PgConnection) {
     .await
     .unwrap();
     let mut session = PgConnection::connect(postgres.url()).await.unwrap();
-    schema::apply(&mut session, &schema::OF_THIS_PROGRAM)
-        .await
-        .unwrap();
+    make_schema(&mut session).await;
     run(&mut session, &format!("select add_app('{APP}')")).await;
     (postgres, session)
 }

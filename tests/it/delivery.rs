@@ -4,13 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use reqwest::Url;
 use secrecy::SecretString;
 use wxnotify::delivery::Deliverer;
 use wxnotify::notification::{
-    Conclusion, Credit, Effect, Kind, Notification, Openid, Outcome, PauseUntil, Verdict,
-    WaitingFor,
+    Conclusion, Credit, Effect, Notification, Outcome, PauseUntil, Verdict, WaitingFor,
 };
 use wxnotify::retry::RetryPolicy;
 use wxnotify::simulate::{Action, AppSpec, FakeWechat, Rule, SimulateOptions};
@@ -19,7 +17,7 @@ use wxnotify::token_keeper::{TokenKeeper, TokenKeeperOptions};
 use wxnotify::wechat::errcode::ErrcodeTable;
 use wxnotify::wechat::{Wechat, WechatOptions};
 
-use crate::harness::TestDatabase;
+use crate::harness::{TestDatabase, notification};
 
 const APPID: &str = "wx1111222233334444";
 
@@ -98,27 +96,6 @@ async fn deliverer(host: Url, secret: &str) -> (TestDatabase, Deliverer) {
     let rules = ErrcodeTable::new(store.errcode_rules().await.unwrap());
     let deliverer = Deliverer::new(wechat, tokens, rules, RetryPolicy::default());
     (database, deliverer)
-}
-
-fn notification(id: i64) -> Notification {
-    Notification {
-        id,
-        appid: APPID.into(),
-        kind: Kind::OneTime,
-        openid: Openid::new(format!("oUser{id}")),
-        template_id: "T1".into(),
-        page: None,
-        data: r#"{"thing1": "杯"}"#.into(),
-        extra: None,
-        miniprogram_state: "formal".into(),
-        lang: "zh_CN".into(),
-        attempts: 0,
-        attempts_max: 8,
-        in_doubt: false,
-        expire_at: None,
-        waiting_since: Utc::now(),
-        probe: false,
-    }
 }
 
 fn paused_app(effects: &[Effect]) -> Option<(PauseUntil, Option<i64>)> {

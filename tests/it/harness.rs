@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use chrono::Utc;
+use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgExecutor, PgPool};
 use tokio::net::{TcpSocket, TcpStream};
+use wxnotify::notification::{Kind, Notification, Openid};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
 use wxnotify::schema;
 
@@ -85,20 +88,22 @@ async fn make_template(url: &str) -> String {
             .await
             .unwrap();
     if !exists {
-        run(&mut server, format!("drop database if exists {unfinished}")).await;
-        run(&mut server, format!("create database {unfinished}")).await;
+        run(
+            &mut server,
+            &format!("drop database if exists {unfinished}"),
+        )
+        .await;
+        run(&mut server, &format!("create database {unfinished}")).await;
         let options = PgConnectOptions::from_str(url)
             .unwrap()
             .database(&unfinished);
         let mut connection = PgConnection::connect_with(&options).await.unwrap();
-        run(&mut connection, CLOSED_SCHEMA.to_owned()).await;
-        schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
-            .await
-            .unwrap();
+        run(&mut connection, CLOSED_SCHEMA).await;
+        make_schema(&mut connection).await;
         connection.close().await.unwrap();
         run(
             &mut server,
-            format!("alter database {unfinished} rename to {template}"),
+            &format!("alter database {unfinished} rename to {template}"),
         )
         .await;
     }
@@ -107,11 +112,67 @@ async fn make_template(url: &str) -> String {
     template
 }
 
-async fn run(connection: &mut PgConnection, statement: String) {
-    sqlx::query(AssertSqlSafe(statement))
-        .execute(connection)
+/// Makes tables and code as `wxnotify migrate` does.
+pub async fn make_schema(connection: &mut PgConnection) {
+    schema::apply(connection, &schema::OF_THIS_PROGRAM)
         .await
         .unwrap();
+}
+
+/// Runs statements, of which each must succeed.
+pub async fn run(executor: impl PgExecutor<'_>, statements: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+        .execute(executor)
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{statements}"));
+}
+
+/// What an expression gives.
+pub async fn value<T>(executor: impl PgExecutor<'_>, expression: &str) -> T
+where
+    T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    sqlx::query_scalar(AssertSqlSafe(format!("select {expression}")))
+        .fetch_one(executor)
+        .await
+        .unwrap_or_else(|error| panic!("{expression}: {error}"))
+}
+
+/// Inserts a row of these columns alone, as a producer does.
+pub async fn insert_row(executor: impl PgExecutor<'_>, row: &Value) -> sqlx::Result<i64> {
+    let columns = row.as_object().unwrap();
+    let names: Vec<&str> = columns.keys().map(String::as_str).collect();
+    let names = names.join(", ");
+    let statement = format!(
+        "insert into pending_notifications ({names})
+         select {names} from jsonb_populate_record(null::pending_notifications, $1) returning id"
+    );
+    sqlx::query_scalar(AssertSqlSafe(statement))
+        .bind(row)
+        .fetch_one(executor)
+        .await
+}
+
+/// A one-time message to a user of its own, as a worker has it in hand.
+pub fn notification(id: i64) -> Notification {
+    Notification {
+        id,
+        appid: "wx1111222233334444".into(),
+        kind: Kind::OneTime,
+        openid: Openid::new(format!("oUser{id:022}")),
+        template_id: "T1".into(),
+        page: None,
+        data: r#"{"thing1": "杯"}"#.into(),
+        extra: None,
+        miniprogram_state: "formal".into(),
+        lang: "zh_CN".into(),
+        attempts: 0,
+        attempts_max: 8,
+        in_doubt: false,
+        expire_at: None,
+        waiting_since: Utc::now(),
+        probe: false,
+    }
 }
 
 /// A migrated database of the test's own; dropped with everything connected to it.
@@ -145,7 +206,7 @@ impl TestDatabase {
         let mut connection = PgConnection::connect(&server.url).await.unwrap();
         run(
             &mut connection,
-            format!("create database {name} template {template}"),
+            &format!("create database {name} template {template}"),
         )
         .await;
         connection.close().await.unwrap();
@@ -208,6 +269,12 @@ pub fn wxnotify() -> std::process::Command {
         }
     }
     command
+}
+
+/// A free port: bound and given up at once.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
 }
 
 /// How long a test waits for something before it fails.

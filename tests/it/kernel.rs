@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgExecutor, PgPool};
 
-use crate::harness::TestDatabase;
+use crate::harness::{TestDatabase, insert_row};
 
 /// The mini-program that every queue has.
 pub const APP: &str = "wxapp-one";
@@ -378,15 +378,7 @@ pub async fn insert(executor: impl PgExecutor<'_>, mut row: Value) -> sqlx::Resu
     ] {
         columns.entry(column).or_insert(value);
     }
-    let names = columns.keys().cloned().collect::<Vec<_>>().join(", ");
-    let statement = format!(
-        "insert into pending_notifications ({names})
-         select {names} from jsonb_populate_record(null::pending_notifications, $1) returning id"
-    );
-    sqlx::query_scalar(AssertSqlSafe(statement))
-        .bind(&row)
-        .fetch_one(executor)
-        .await
+    insert_row(executor, &row).await
 }
 
 /// Leases from the start of a lane.

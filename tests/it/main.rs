@@ -1,7 +1,6 @@
 //! The integration tests: one program, a file per behaviour.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod callbacks;
 mod cli;
 mod config;
 mod connecting;
@@ -12,6 +11,7 @@ mod delivery;
 mod demo;
 mod doctor;
 mod errcodes;
+mod events;
 mod fleet;
 mod fuzz_seeds;
 mod hammer;

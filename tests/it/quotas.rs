@@ -4,34 +4,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
 use wxnotify::operate::OperateError;
 use wxnotify::operate::report::Style;
 use wxnotify::simulate::{Action, QUOTA_GET_PATH, Rule, TemplateSpec};
 
-use crate::harness::{eventually, wxnotify};
+use crate::harness::{eventually, run, value, wxnotify};
 use crate::templates::{command, operate};
 use crate::worker::{APP, SECRET, Scene, TEMPLATE, environment};
 
-async fn value<T>(scene: &Scene, expression: &str) -> T
-where
-    T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    sqlx::query_scalar(AssertSqlSafe(format!("select {expression}")))
-        .fetch_one(scene.pool())
-        .await
-        .unwrap_or_else(|error| panic!("{expression}: {error}"))
-}
-
-async fn run(scene: &Scene, statement: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
-        .execute(scene.pool())
-        .await
-        .unwrap_or_else(|error| panic!("{statement}: {error}"));
-}
-
 async fn rate(scene: &Scene) -> Option<f32> {
-    value(scene, &format!("wxnotify_app_rate('{APP}')")).await
+    value(scene.pool(), &format!("wxnotify_app_rate('{APP}')")).await
 }
 
 async fn until_quota_is_read(scene: &Scene) {
@@ -86,7 +68,7 @@ async fn the_quota_is_shown_as_wechat_tells_it_now() {
     );
     let text = report.to_text(Style::PLAIN);
     assert!(text.contains("not known"), "{text}");
-    let token: String = value(&scene, "access_token from wechat_access_tokens").await;
+    let token: String = value(scene.pool(), "access_token from wechat_access_tokens").await;
     for secret in [SECRET, token.as_str()] {
         assert!(
             !text.contains(secret) && !report.to_json().contains(secret),
@@ -107,10 +89,10 @@ async fn a_day_s_quota_that_is_used_up_pauses_until_calls_are_left_again() {
     let reason = scene.until_paused(APP).await;
     assert!(reason.contains("45009"), "{reason}");
     let midnight = "(paused_until at time zone 'Asia/Shanghai')::time < '00:02' from wechat_apps";
-    assert!(value::<bool>(&scene, midnight).await);
+    assert!(value::<bool>(scene.pool(), midnight).await);
     eventually("the question is due in an hour", async || {
         let due: bool = value(
-            &scene,
+            scene.pool(),
             "due_at between now() + interval '50 minutes' and now() + interval '67 minutes' from wechat_lookups where lookup = 'quota'",
         )
         .await;
@@ -120,21 +102,25 @@ async fn a_day_s_quota_that_is_used_up_pauses_until_calls_are_left_again() {
 
     // Still used up: the pause stays, and the next look is an hour away again.
     let ask = "update wechat_lookups set due_at = now() where lookup = 'quota'";
-    run(&scene, ask).await;
+    run(scene.pool(), ask).await;
     eventually("the quota is read while nothing is left", async || {
-        let read: Option<bool> = value(&scene, "quota_remaining = 0 from wechat_apps").await;
+        let read: Option<bool> = value(scene.pool(), "quota_remaining = 0 from wechat_apps").await;
         read.unwrap_or(false).then_some(())
     })
     .await;
     let paused = "paused_until > now() from wechat_apps";
-    assert!(value::<bool>(&scene, paused).await);
+    assert!(value::<bool>(scene.pool(), paused).await);
 
     scene.wechat.set_quota(APP, Some(100), None);
-    run(&scene, ask).await;
+    run(scene.pool(), ask).await;
     for id in ids {
         scene.until(id, "sent").await;
     }
-    assert!(!value::<Option<bool>>(&scene, paused).await.unwrap_or(false));
+    assert!(
+        !value::<Option<bool>>(scene.pool(), paused)
+            .await
+            .unwrap_or(false)
+    );
     running.stop().await;
 }
 
@@ -144,9 +130,9 @@ async fn sending_too_fast_halves_the_rate_and_it_comes_back_by_the_minute() {
     command(&scene, &format!("app rate {APP} 100")).await;
     let too_fast =
         format!("select wxnotify_pause_app('{APP}', null, 'next_minute', 'errcode 45011', 45011)");
-    run(&scene, &too_fast).await;
+    run(scene.pool(), &too_fast).await;
     let wait: f64 = value(
-        &scene,
+        scene.pool(),
         "extract(epoch from paused_until - date_trunc('minute', now()))::float8 from wechat_apps",
     )
     .await;
@@ -161,23 +147,23 @@ async fn sending_too_fast_halves_the_rate_and_it_comes_back_by_the_minute() {
     near(50.0).await;
     // What else was in flight meets the same refusal: it is one.
     run(
-        &scene,
+        scene.pool(),
         &format!("update wechat_apps set paused_until = null; {too_fast}"),
     )
     .await;
     near(50.0).await;
     let pass = "update wechat_apps set paused_until = null, rate_cut_at = rate_cut_at - interval '60 seconds'";
-    run(&scene, pass).await;
+    run(scene.pool(), pass).await;
     near(60.0).await;
-    run(&scene, &too_fast).await;
+    run(scene.pool(), &too_fast).await;
     near(30.0).await;
     run(
-        &scene,
+        scene.pool(),
         "update wechat_apps set rate_cut_at = rate_cut_at - interval '8 minutes'",
     )
     .await;
     near(100.0).await;
-    let kept: f32 = value(&scene, "rate_per_second from wechat_apps").await;
+    let kept: f32 = value(scene.pool(), "rate_per_second from wechat_apps").await;
     assert_eq!(kept, 100.0);
 }
 
@@ -187,7 +173,11 @@ async fn a_minute_quota_that_is_used_up_halves_the_rate_of_a_running_worker() {
     scene
         .wechat
         .script(Rule::send(Action::errcode(45011)).once());
-    run(&scene, "update wechat_apps set rate_per_second = 1000").await;
+    run(
+        scene.pool(),
+        "update wechat_apps set rate_per_second = 1000",
+    )
+    .await;
     let id = scene.insert("o1", json!({})).await;
     let running = scene.start(&[]);
     let reason = scene.until_paused(APP).await;
@@ -202,7 +192,7 @@ async fn a_minute_quota_that_is_used_up_halves_the_rate_of_a_running_worker() {
 /// A mini-program whose pause has lapsed and who is to be tried with one row.
 async fn to_be_probed(scene: &Scene) -> i64 {
     run(
-        scene,
+        scene.pool(),
         "update wechat_apps set paused_until = now(), probing = true",
     )
     .await;
@@ -227,7 +217,7 @@ async fn a_gateway_that_answers_nobody_is_found_out_without_a_message() {
         (scene.status(id).await == "sent").then_some(())
     })
     .await;
-    assert!(!value::<bool>(&scene, "probing from wechat_apps").await);
+    assert!(!value::<bool>(scene.pool(), "probing from wechat_apps").await);
     running.stop().await;
 }
 
@@ -257,7 +247,7 @@ async fn failed_call(scene: &Scene) -> String {
     scene.until(id, "dead").await;
     running.stop().await;
     value(
-        scene,
+        scene.pool(),
         &format!("rid from notification_attempts where notification_id = {id} and rid is not null"),
     )
     .await
@@ -277,7 +267,7 @@ async fn a_rid_leads_to_what_wechat_saw_without_its_secrets() {
         "[18 characters]"
     );
     assert_eq!(document["response"]["errcode"], 47003);
-    let token: String = value(&scene, "access_token from wechat_access_tokens").await;
+    let token: String = value(scene.pool(), "access_token from wechat_access_tokens").await;
     let secrets = [
         token.as_str(),
         "oSecretReceiver",
@@ -301,7 +291,7 @@ async fn a_rid_leads_to_what_wechat_saw_without_its_secrets() {
         assert!(shown.contains(secret), "{shown}");
     }
     let filter: Value = value(
-        &scene,
+        scene.pool(),
         "filter from operator_actions where action = 'reveal_rid'",
     )
     .await;

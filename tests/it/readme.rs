@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use sqlx::{AssertSqlSafe, PgPool};
 use wxnotify::cli::Exit;
 use wxnotify::config::SETTINGS;
-use wxnotify::schema;
 use wxnotify::telemetry::METRICS;
 
-use crate::harness::{TestDatabase, wxnotify};
+use crate::harness::{TestDatabase, make_schema, run, wxnotify};
 
 const READMES: [&str; 2] = ["README.md", "README.zh-CN.md"];
 const CONTRACT: [&str; 2] = ["docs/contract.md", "docs/contract.zh-CN.md"];
@@ -459,9 +458,7 @@ async fn an_ordinary_owner_of_the_database_can_migrate_send_and_operate() {
          set role {role}"
     );
     run(&mut connection, &become_owner).await;
-    schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
-        .await
-        .unwrap();
+    make_schema(&mut connection).await;
     run(
         &mut connection,
         "select add_app('wx0123456789abcdef');
@@ -495,13 +492,6 @@ async fn an_ordinary_owner_of_the_database_can_migrate_send_and_operate() {
     .await;
     run(&mut connection, &format!("drop role {role}")).await;
     assert_eq!(statuses, ["sent", "cancelled"]);
-}
-
-async fn run(connection: &mut sqlx::PgConnection, statements: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
-        .fetch_all(connection)
-        .await
-        .unwrap_or_else(|error| panic!("{error}\n{statements}"));
 }
 
 #[test]

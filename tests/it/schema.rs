@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use wxnotify::postgres::find_binaries;
 use wxnotify::schema::{self, OF_THIS_PROGRAM, Schema, SchemaError, Standing, Step};
 
-use crate::harness::{TestDatabase, eventually, in_time, wxnotify};
+use crate::harness::{TestDatabase, eventually, in_time, run, wxnotify};
 use crate::kernel::{self, Outcome, Queue, backend};
 
 /// A schema made of this program's files as `change` leaves them.
@@ -404,13 +404,6 @@ async fn until_waits(database: &TestDatabase, pid: i32) {
         waits.then_some(())
     })
     .await;
-}
-
-async fn run(connection: &mut PgConnection, statements: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statements))
-        .execute(connection)
-        .await
-        .unwrap();
 }
 
 fn program(database: &TestDatabase, arguments: &[&str]) -> (Option<i32>, String, String) {

@@ -10,7 +10,7 @@ use wxnotify::operate::{OperateCommand, Operator, execute_as};
 use wxnotify::simulate::{Action, GET_TEMPLATE_PATH, Rule, TemplateSpec};
 use wxnotify::store::Store;
 
-use crate::harness::eventually;
+use crate::harness::{eventually, insert_row, run, value};
 use crate::worker::{APP, SECRET, Scene, TEMPLATE, environment};
 
 #[derive(Debug, Parser)]
@@ -77,21 +77,7 @@ async fn try_insert(scene: &Scene, columns: Value) -> Result<i64, sqlx::Error> {
     row.as_object_mut()
         .unwrap()
         .extend(columns.as_object().unwrap().clone());
-    let names: Vec<&str> = row
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
-    let names = names.join(", ");
-    let statement = format!(
-        "insert into pending_notifications ({names})
-         select {names} from jsonb_populate_record(null::pending_notifications, $1) returning id"
-    );
-    sqlx::query_scalar(AssertSqlSafe(statement))
-        .bind(row.clone())
-        .fetch_one(scene.pool())
-        .await
+    insert_row(scene.pool(), &row).await
 }
 
 /// What a refusal says: its column, and all its words.
@@ -113,23 +99,6 @@ async fn refusal(scene: &Scene, columns: Value) -> (String, String) {
         Ok(_) => panic!("accepted: {shown}"),
         Err(error) => words_of(error),
     }
-}
-
-async fn value<T>(scene: &Scene, expression: &str) -> T
-where
-    T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    sqlx::query_scalar(AssertSqlSafe(format!("select {expression}")))
-        .fetch_one(scene.pool())
-        .await
-        .unwrap_or_else(|error| panic!("{expression}: {error}"))
-}
-
-async fn run(scene: &Scene, statement: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
-        .execute(scene.pool())
-        .await
-        .unwrap_or_else(|error| panic!("{statement}: {error}"));
 }
 
 fn lists_read(scene: &Scene) -> usize {
@@ -173,7 +142,7 @@ async fn of_two_workers_that_start_together_one_reads_the_list() {
     one.stop().await;
     other.stop().await;
     assert_eq!(lists_read(&scene), 1);
-    let fields: Vec<String> = value(&scene, "fields from wechat_templates").await;
+    let fields: Vec<String> = value(scene.pool(), "fields from wechat_templates").await;
     assert_eq!(fields, ["character_string1", "thing2", "time3"]);
 }
 
@@ -314,14 +283,14 @@ async fn truncate_cuts_free_text_and_nothing_that_would_be_a_lie() {
         let expression = format!(
             "coalesce(data -> 'thing2' ->> 'value', data ->> 'thing2') from pending_notifications where id = {id}"
         );
-        let stored: String = value(&scene, &expression).await;
+        let stored: String = value(scene.pool(), &expression).await;
         assert_eq!(stored, "一二三四五六七八九十一二三四五六七八九…");
     }
     let mut data = pickup_data();
     data["thing2"] = json!("一二三四五六七八九十一二三四五六七八九十");
     let id = try_insert(&scene, json!({"data": data})).await.unwrap();
     let kept: String = value(
-        &scene,
+        scene.pool(),
         &format!("data ->> 'thing2' from pending_notifications where id = {id}"),
     )
     .await;
@@ -342,7 +311,7 @@ async fn truncate_cuts_free_text_and_nothing_that_would_be_a_lie() {
 async fn with_the_check_off_a_row_is_stored_as_it_is() {
     let scene = mirrored().await;
     run(
-        &scene,
+        scene.pool(),
         &format!("select set_template_check('{APP}', '{TEMPLATE}', 'off')"),
     )
     .await;
@@ -355,7 +324,7 @@ async fn with_the_check_off_a_row_is_stored_as_it_is() {
     // WeChat's rules for types hold all the same.
     refusal(&scene, json!({"data": {"phrase9": "not Chinese"}})).await;
     let action: String = value(
-        &scene,
+        scene.pool(),
         "action from operator_actions order by id desc limit 1",
     )
     .await;
@@ -388,7 +357,7 @@ async fn a_held_row_is_checked_when_it_gets_its_data() {
     );
     assert!(!words.contains("private-words"), "{words}");
     assert_eq!(scene.status(id).await, "held");
-    let armed: Option<i64> = value(&scene, &arm(&pickup_data().to_string())).await;
+    let armed: Option<i64> = value(scene.pool(), &arm(&pickup_data().to_string())).await;
     assert_eq!(armed, Some(id));
 
     let updated = try_insert(&scene, json!({"data": pickup_data()}))
@@ -409,7 +378,7 @@ async fn a_producer_who_may_only_insert_is_checked_too() {
     let scene = mirrored().await;
     let role = format!("producer_{}", std::process::id());
     run(
-        &scene,
+        scene.pool(),
         &format!("create role {role}; grant insert on pending_notifications to {role}"),
     )
     .await;
@@ -441,7 +410,7 @@ async fn a_producer_who_may_only_insert_is_checked_too() {
         .await
         .unwrap();
     run(
-        &scene,
+        scene.pool(),
         &format!("drop schema lure cascade; drop owned by {role}; drop role {role}"),
     )
     .await;
@@ -482,7 +451,7 @@ async fn a_template_that_is_gone_pauses_its_rows_and_goes_on_when_it_is_back() {
         .await
         .unwrap();
     run(
-        &scene,
+        scene.pool(),
         &format!("select wxnotify_tidy('{APP}', 1::smallint, 100)"),
     )
     .await;
@@ -502,7 +471,7 @@ async fn a_template_that_is_back_stays_paused_if_another_reason_paused_it() {
     scene
         .wechat
         .add_template(APP, TemplateSpec::new("template-other", ["thing1"]));
-    run(&scene, &format!("select pause_template_by_operator('{APP}', '{TEMPLATE}', p_reason => 'campaign is over')")).await;
+    run(scene.pool(), &format!("select pause_template_by_operator('{APP}', '{TEMPLATE}', p_reason => 'campaign is over')")).await;
     scene.wechat.remove_template(APP, TEMPLATE);
     command(&scene, "template sync").await;
     scene.wechat.add_template(APP, pickup());
@@ -517,7 +486,7 @@ async fn a_template_that_wechat_refused_and_does_not_list_goes_on_when_it_does()
     let scene = mirrored().await;
     let row = json!({"template_id": "template-late", "data": {"thing1": "杯"}});
     let id = try_insert(&scene, row).await.unwrap();
-    run(&scene, &format!("select wxnotify_pause_template('{APP}', 'template-late', null, 'operator', 'errcode 40037', 40037)")).await;
+    run(scene.pool(), &format!("select wxnotify_pause_template('{APP}', 'template-late', null, 'operator', 'errcode 40037', 40037)")).await;
     command(&scene, "template sync").await;
     let reason = scene.seen(id).await.reason.unwrap();
     assert!(reason.contains("does not list this template"), "{reason}");
@@ -532,7 +501,7 @@ async fn a_template_that_wechat_refused_and_does_not_list_goes_on_when_it_does()
 async fn an_empty_list_is_believed_when_an_operator_asks_and_not_before() {
     let scene = mirrored().await;
     scene.wechat.remove_template(APP, TEMPLATE);
-    run(&scene, "update wechat_lookups set done_at = done_at - interval '1 day', due_at = now() where lookup = 'templates'").await;
+    run(scene.pool(), "update wechat_lookups set done_at = done_at - interval '1 day', due_at = now() where lookup = 'templates'").await;
     let running = scene.start(&[]);
     eventually("the list is read again", async || {
         (lists_read(&scene) == 2).then_some(())
@@ -586,7 +555,7 @@ async fn credits_on_a_template_that_was_added_anew_are_reported_and_not_moved() 
         );
     }
     let moved: i64 = value(
-        &scene,
+        scene.pool(),
         "count(*) from pending_notifications where template_id = 'template-anew'",
     )
     .await;
@@ -597,7 +566,7 @@ async fn credits_on_a_template_that_was_added_anew_are_reported_and_not_moved() 
 async fn a_list_that_was_not_read_for_a_week_refuses_nothing() {
     let scene = mirrored().await;
     run(
-        &scene,
+        scene.pool(),
         "update wechat_templates set synced_at = now() - interval '8 days'",
     )
     .await;
@@ -627,16 +596,16 @@ async fn a_template_that_wechat_refuses_brings_the_next_look_at_the_list_forward
     let due_soon = "extract(epoch from due_at - clock_timestamp()) < 601 from wechat_lookups where lookup = 'templates'";
     for errcode in [40037, 47003] {
         run(
-            &scene,
+            scene.pool(),
             "update wechat_lookups set due_at = now() + interval '1 day'",
         )
         .await;
-        assert!(!value::<bool>(&scene, due_soon).await);
+        assert!(!value::<bool>(scene.pool(), due_soon).await);
         let pause = format!(
             "select wxnotify_pause_template('{APP}', 'template-{errcode}', 1800, null, 'errcode {errcode}', {errcode})"
         );
-        run(&scene, &pause).await;
-        assert!(value::<bool>(&scene, due_soon).await, "{errcode}");
+        run(scene.pool(), &pause).await;
+        assert!(value::<bool>(scene.pool(), due_soon).await, "{errcode}");
     }
 }
 
@@ -655,14 +624,14 @@ async fn a_list_whose_own_quota_is_used_up_is_left_until_midnight_in_china() {
         "{text}"
     );
     let at_midnight = "(due_at at time zone 'Asia/Shanghai')::time < '00:02' and errcode = 45009 from wechat_lookups where lookup = 'templates'";
-    assert!(value::<bool>(&scene, at_midnight).await);
+    assert!(value::<bool>(scene.pool(), at_midnight).await);
     // Nothing brings it forward.
     run(
-        &scene,
+        scene.pool(),
         &format!("select wxnotify_want_lookup('{APP}', 'templates', 0)"),
     )
     .await;
-    assert!(value::<bool>(&scene, at_midnight).await);
+    assert!(value::<bool>(scene.pool(), at_midnight).await);
 }
 
 #[tokio::test]
@@ -681,10 +650,10 @@ async fn a_worker_that_cannot_read_the_list_waits_longer_each_time_and_sends_all
             (count == 1).then_some(())
         })
         .await;
-        let wait: f64 = value(&scene, "extract(epoch from due_at - failed_at)::float8 from wechat_lookups where lookup = 'templates'").await;
+        let wait: f64 = value(scene.pool(), "extract(epoch from due_at - failed_at)::float8 from wechat_lookups where lookup = 'templates'").await;
         let expected = 60.0 * 2_f64.powi(failures - 1);
         assert!((expected * 0.7..expected * 1.3).contains(&wait), "{wait}");
-        run(&scene, "update wechat_lookups set due_at = now()").await;
+        run(scene.pool(), "update wechat_lookups set due_at = now()").await;
     }
     running.stop().await;
 }
@@ -693,13 +662,13 @@ async fn a_worker_that_cannot_read_the_list_waits_longer_each_time_and_sends_all
 async fn an_answer_under_an_older_claim_changes_nothing() {
     let scene = mirrored().await;
     let claim = format!("wxnotify_claim_lookup('{APP}', 'templates', 'someone', 60)");
-    let old: i64 = value(&scene, &claim).await;
-    let new: i64 = value(&scene, &claim).await;
+    let old: i64 = value(scene.pool(), &claim).await;
+    let new: i64 = value(scene.pool(), &claim).await;
     assert!(new > old);
     let store = |claim: i64| format!("wxnotify_store_templates('{APP}', {claim}, '[]', true)");
-    let changes: Option<Value> = value(&scene, &store(old)).await;
+    let changes: Option<Value> = value(scene.pool(), &store(old)).await;
     assert_eq!(changes, None);
-    let changes: Option<Value> = value(&scene, &store(new)).await;
+    let changes: Option<Value> = value(scene.pool(), &store(new)).await;
     assert_eq!(changes, Some(json!({TEMPLATE: "removed"})));
 }
 
@@ -746,7 +715,7 @@ async fn no_secret_or_token_is_shown_by_a_sync_that_fails() {
         .script(Rule::new(telling).path(GET_TEMPLATE_PATH));
     let report = operate(&scene, "template sync").await.unwrap();
     let shown = format!("{}{}", report.document(), report.to_text(Style::PLAIN));
-    let token: String = value(&scene, "access_token from wechat_access_tokens").await;
+    let token: String = value(scene.pool(), "access_token from wechat_access_tokens").await;
     assert!(shown.contains("48001"), "{shown}");
     assert!(!shown.contains(&token), "{shown}");
 }

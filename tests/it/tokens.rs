@@ -7,14 +7,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use reqwest::Url;
 use secrecy::SecretString;
-use sqlx::AssertSqlSafe;
 use wxnotify::simulate::{Action, AppSpec, FakeWechat, Rule, SimulateOptions};
 use wxnotify::store::{Store, TokenClaim, TokenStatus};
 use wxnotify::token_keeper::{TokenError, TokenKeeper, TokenKeeperOptions};
 use wxnotify::wechat::access_token::{AccessToken, FetchError, FetchedToken};
 use wxnotify::wechat::{Wechat, WechatOptions};
 
-use crate::harness::{self, TestDatabase};
+use crate::harness::{self, TestDatabase, run};
 
 const APPID: &str = "wx1111222233334444";
 const WAIT: Duration = Duration::from_secs(20);
@@ -74,10 +73,7 @@ impl Bench {
     }
 
     async fn run(&self, statement: &str) {
-        sqlx::query(AssertSqlSafe(statement.to_owned()))
-            .execute(self.database.pool())
-            .await
-            .unwrap();
+        run(self.database.pool(), statement).await;
     }
 }
 

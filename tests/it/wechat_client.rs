@@ -5,16 +5,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::Utc;
 use reqwest::Url;
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
-use wxnotify::notification::{Kind, Notification, Openid};
+use wxnotify::notification::Notification;
 use wxnotify::wechat::access_token::AccessToken;
 use wxnotify::wechat::login::LoginReply;
 use wxnotify::wechat::{Reply, Wechat, WechatOptions};
+
+use crate::harness::notification;
 
 const TOKEN: &str = "91_verysecrettoken";
 
@@ -150,27 +151,6 @@ fn client(hosts: Vec<Url>) -> Wechat {
     Wechat::new(&options(hosts)).unwrap()
 }
 
-fn notification() -> Notification {
-    Notification {
-        id: 1,
-        appid: "wx1111222233334444".into(),
-        kind: Kind::OneTime,
-        openid: Openid::new("oUser0000000000000000000001"),
-        template_id: "T1".into(),
-        page: None,
-        data: r#"{"thing1": "杯"}"#.into(),
-        extra: None,
-        miniprogram_state: "formal".into(),
-        lang: "zh_CN".into(),
-        attempts: 0,
-        attempts_max: 8,
-        in_doubt: false,
-        expire_at: None,
-        waiting_since: Utc::now(),
-        probe: false,
-    }
-}
-
 async fn send(client: &Wechat) -> Reply {
     send_row(client, 1).await
 }
@@ -179,7 +159,7 @@ async fn send_row(client: &Wechat, id: i64) -> Reply {
     let token = AccessToken::new(SecretString::from(TOKEN), 1);
     let row = Notification {
         id,
-        ..notification()
+        ..notification(1)
     };
     let reply = client.send(&token, &row).await.unwrap();
     assert!(!format!("{reply:?}").contains("verysecret"), "{reply:?}");

@@ -35,7 +35,7 @@ use wxnotify::config::{Settings, Sources};
 use wxnotify::simulate::{Control, FakeWechat, Ledger, SimulateOptions};
 use wxnotify::worker::{self, RunEnd, RunError, RunOptions};
 
-use crate::harness::{TestDatabase, eventually, in_time, wxnotify};
+use crate::harness::{TestDatabase, eventually, in_time, insert_row, wxnotify};
 
 /// The mini-program that every scene has.
 pub const APP: &str = "wx1111222233334444";
@@ -351,17 +351,7 @@ pub async fn insert(executor: impl sqlx::PgExecutor<'_>, openid: &str, columns: 
     row.insert("template_id".into(), TEMPLATE.into());
     row.insert("data".into(), json!({"thing1": "杯"}));
     row.extend(columns.as_object().unwrap().clone());
-    let names: Vec<&str> = row.keys().map(String::as_str).collect();
-    let names = names.join(", ");
-    let statement = format!(
-        "insert into pending_notifications ({names})
-         select {names} from jsonb_populate_record(null::pending_notifications, $1) returning id"
-    );
-    sqlx::query_scalar(AssertSqlSafe(statement))
-        .bind(Value::Object(row))
-        .fetch_one(executor)
-        .await
-        .unwrap()
+    insert_row(executor, &Value::Object(row)).await.unwrap()
 }
 
 pub async fn seen(pool: &PgPool, id: i64) -> Seen {

@@ -166,29 +166,42 @@ async fn a_device_message_names_its_device() {
     is_refused(&queue, free_text, "24-hour").await;
 }
 
+/// A service card's row.
+fn card(template: &str, data: Value, extra: Value) -> Value {
+    json!({"kind": "service_card", "template_id": template, "data": data, "extra": extra})
+}
+
+fn card_state() -> Value {
+    json!({"cur_status": 1, "wxa_path_query": "pages/o", "product_list": {"info_list": [{"product_name": "a name of any length\nit likes"}]}})
+}
+
+fn card_code() -> Value {
+    json!({"notify_code": "4200000000202611220000000001"})
+}
+
+/// The code of a card that is checked against a payment.
+fn paid(check: Value) -> Value {
+    json!({"notify_code": "42", "check_json": check})
+}
+
 #[tokio::test]
 async fn a_service_card_has_a_state_and_a_code() {
     let queue = Queue::new().await;
-    let state = json!({"cur_status": 1, "wxa_path_query": "pages/o", "product_list": {"info_list": [{"product_name": "a name of any length\nit likes"}]}});
-    let card = |template: &str, data: Value, extra: Value| json!({"kind": "service_card", "template_id": template, "data": data, "extra": extra});
-    let code = json!({"notify_code": "4200000000202611220000000001"});
-    let paid = |check: Value| json!({"notify_code": "42", "check_json": check});
+    let payment = json!({"pay_amount": 0, "pay_time": 1_795_330_860, "pay_channel": 1001});
+    let store = json!({"notify_code": "42", "ext_json": {"store_info": {}}});
     for row in [
-        card("2001", state.clone(), code.clone()),
-        card(
-            "1003",
-            state.clone(),
-            paid(json!({"pay_amount": 0, "pay_time": 1_795_330_860, "pay_channel": 1001})),
-        ),
-        card(
-            "2001",
-            json!({}),
-            json!({"notify_code": "42", "ext_json": {"store_info": {}}}),
-        ),
+        card("2001", card_state(), card_code()),
+        card("1003", card_state(), paid(payment)),
+        card("2001", json!({}), store),
     ] {
         insert(queue.pool(), row).await.unwrap();
     }
-    let mut held = card("2001", json!({}), code.clone());
+}
+
+#[tokio::test]
+async fn a_held_service_card_needs_its_state_when_it_is_armed() {
+    let queue = Queue::new().await;
+    let mut held = card("2001", json!({}), card_code());
     held["held"] = json!(true);
     let held = insert(queue.pool(), held).await.unwrap();
     let armed = format!("update pending_notifications set held = false where id = {held}");
@@ -196,108 +209,78 @@ async fn a_service_card_has_a_state_and_a_code() {
         .execute(queue.pool())
         .await;
     assert!(armed.unwrap_err().to_string().contains("cur_status"));
+}
 
-    let wide = json!({"cur_status": 1, "wxa_path_query": "pages/o", "x": "y".repeat(4096)});
-    for (row, rule) in [
-        (
-            card("TmplA", state.clone(), code.clone()),
-            "template_id: of a service card",
-        ),
-        (
-            card("02001", state.clone(), code.clone()),
-            "template_id: of a service card",
-        ),
-        (card("2001", state.clone(), Value::Null), "notify_code"),
-        (card("2001", state.clone(), json!({})), "notify_code"),
-        (
-            card("2001", state.clone(), json!({"notify_code": 42})),
-            "as text",
-        ),
-        (
-            card("2001", state.clone(), json!({"notify_code": "a b"})),
-            "without spaces",
-        ),
-        (card("2001", json!({}), code.clone()), "cur_status"),
-        (
-            card(
-                "2001",
-                json!({"cur_status": "1", "wxa_path_query": "p"}),
-                code.clone(),
-            ),
-            "whole number",
-        ),
-        (
-            card(
-                "2001",
-                json!({"cur_status": 1.5, "wxa_path_query": "p"}),
-                code.clone(),
-            ),
-            "whole number",
-        ),
-        (
-            card("2001", json!({"cur_status": 1}), code.clone()),
-            "wxa_path_query",
-        ),
-        (
-            card(
-                "2001",
-                json!({"cur_status": 1, "wxa_path_query": ""}),
-                code.clone(),
-            ),
-            "wxa_path_query",
-        ),
-        (
-            card(
-                "2001",
-                json!({"cur_status": 1, "wxa_path_query": "/p"}),
-                code.clone(),
-            ),
-            "slash",
-        ),
-        (card("2001", wide, code.clone()), "at most 4096"),
-        (
-            card("2001", state.clone(), paid(json!("{}"))),
-            "not a string",
-        ),
-        (
-            card("2001", state.clone(), paid(json!({"pay_time": 1}))),
-            "pay_amount",
-        ),
-        (
-            card("2001", state.clone(), paid(json!({"pay_amount": 1}))),
-            "pay_time",
-        ),
-        (
-            card(
-                "2001",
-                state.clone(),
-                paid(json!({"pay_amount": "1", "pay_time": 1})),
-            ),
-            "pay_amount",
-        ),
-        (
-            card(
-                "2001",
-                state.clone(),
-                paid(json!({"pay_amount": 4_294_967_296_u64, "pay_time": 1})),
-            ),
-            "4294967295",
-        ),
-        (
-            card(
-                "2001",
-                json!({}),
-                json!({"notify_code": "42", "ext_json": "{}"}),
-            ),
-            "not a string",
-        ),
-        (
-            card("2001", state, json!({"notify_code": "42", "ext_json": {}})),
-            "two rows",
-        ),
-    ] {
-        is_refused(&queue, row, rule).await;
+#[tokio::test]
+async fn the_template_of_a_service_card_is_its_number() {
+    let queue = Queue::new().await;
+    for template in ["TmplA", "02001"] {
+        let row = card(template, card_state(), card_code());
+        is_refused(&queue, row, "template_id: of a service card").await;
     }
+}
+
+#[tokio::test]
+async fn the_code_of_a_service_card_is_text_without_spaces() {
+    let queue = Queue::new().await;
+    for (extra, rule) in [
+        (Value::Null, "notify_code"),
+        (json!({}), "notify_code"),
+        (json!({"notify_code": 42}), "as text"),
+        (json!({"notify_code": "a b"}), "without spaces"),
+    ] {
+        is_refused(&queue, card("2001", card_state(), extra), rule).await;
+    }
+}
+
+#[tokio::test]
+async fn the_state_of_a_service_card_is_a_whole_number_with_a_page() {
+    let queue = Queue::new().await;
+    let wide = json!({"cur_status": 1, "wxa_path_query": "pages/o", "x": "y".repeat(4096)});
+    for (data, rule) in [
+        (json!({}), "cur_status"),
+        (
+            json!({"cur_status": "1", "wxa_path_query": "p"}),
+            "whole number",
+        ),
+        (
+            json!({"cur_status": 1.5, "wxa_path_query": "p"}),
+            "whole number",
+        ),
+        (json!({"cur_status": 1}), "wxa_path_query"),
+        (
+            json!({"cur_status": 1, "wxa_path_query": ""}),
+            "wxa_path_query",
+        ),
+        (json!({"cur_status": 1, "wxa_path_query": "/p"}), "slash"),
+        (wide, "at most 4096"),
+    ] {
+        is_refused(&queue, card("2001", data, card_code()), rule).await;
+    }
+}
+
+#[tokio::test]
+async fn the_payment_of_a_service_card_has_an_amount_and_a_time() {
+    let queue = Queue::new().await;
+    let most = json!({"pay_amount": 4_294_967_296_u64, "pay_time": 1});
+    for (check, rule) in [
+        (json!("{}"), "not a string"),
+        (json!({"pay_time": 1}), "pay_amount"),
+        (json!({"pay_amount": 1}), "pay_time"),
+        (json!({"pay_amount": "1", "pay_time": 1}), "pay_amount"),
+        (most, "4294967295"),
+    ] {
+        is_refused(&queue, card("2001", card_state(), paid(check)), rule).await;
+    }
+}
+
+#[tokio::test]
+async fn a_state_and_what_stands_beside_it_are_two_service_cards() {
+    let queue = Queue::new().await;
+    let text = json!({"notify_code": "42", "ext_json": "{}"});
+    is_refused(&queue, card("2001", json!({}), text), "not a string").await;
+    let both = json!({"notify_code": "42", "ext_json": {}});
+    is_refused(&queue, card("2001", card_state(), both), "two rows").await;
 }
 
 /// Its state is in doubt whatever on_doubt says, and asking for it is leased like a send.

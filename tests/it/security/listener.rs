@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use wxnotify::http::{self, Health};
 use wxnotify::telemetry;
 
-use crate::callbacks::{Scene, sent_event};
+use crate::events::{Scene, sent_event};
 use crate::harness::{in_time, stalled_scraper};
 use crate::kernel::APP;
 

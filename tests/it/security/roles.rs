@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use wxnotify::operate::{OperateCommand, execute};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::schema;
 use wxnotify::store::Store;
 
 use super::{Login, PASSWORD};
-use crate::harness::{CLOSED_SCHEMA, TestDatabase, assert_recorded, wxnotify};
+use crate::harness::{CLOSED_SCHEMA, TestDatabase, assert_recorded, make_schema, wxnotify};
 use crate::kernel::{APP, Outcome, Queue, in_secs, insert};
 
 const DENIED: &str = "42501";
@@ -889,9 +888,7 @@ async fn the_roles_work_in_a_schema_of_another_name() {
         .execute(&mut owner)
         .await
         .unwrap();
-    schema::apply(&mut owner, &schema::OF_THIS_PROGRAM)
-        .await
-        .unwrap();
+    make_schema(&mut owner).await;
     let shop = Login::of("wxnotify_producer", &database).await;
     let support = Login::of("wxnotify_operator", &database).await;
     let statement = "insert into \"Notify\".pending_notifications (appid, openid, template_id, data) values ('wx', 'o', 't', '{\"thing1\": \"x\"}')";

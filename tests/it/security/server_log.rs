@@ -5,7 +5,8 @@ use std::fs;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::schema;
+
+use crate::harness::make_schema;
 
 /// In every private part of a row.
 const PRIVATE: &str = "PRIVATE";
@@ -21,9 +22,7 @@ impl Server {
     async fn new() -> Self {
         let postgres = ThrowawayPostgres::start(Options::default()).await.unwrap();
         let mut session = PgConnection::connect(postgres.url()).await.unwrap();
-        schema::apply(&mut session, &schema::OF_THIS_PROGRAM)
-            .await
-            .unwrap();
+        make_schema(&mut session).await;
         session
             .execute("create role shop login in role wxnotify_producer")
             .await

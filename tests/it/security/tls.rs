@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rcgen::{CertificateParams, Issuer, KeyPair};
+use rcgen::{Certificate, CertificateParams, Issuer, KeyPair};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tempfile::NamedTempFile;
@@ -32,6 +32,12 @@ pub fn server_of(host: &str) -> (NamedTempFile, TlsAcceptor) {
         .unwrap()
         .signed_by(&key, &issuer)
         .unwrap();
+    let mut pem = NamedTempFile::new().unwrap();
+    pem.write_all(root.pem().as_bytes()).unwrap();
+    (pem, acceptor_of(&certificate, &key))
+}
+
+fn acceptor_of(certificate: &Certificate, key: &KeyPair) -> TlsAcceptor {
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -41,9 +47,7 @@ pub fn server_of(host: &str) -> (NamedTempFile, TlsAcceptor) {
             PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
         )
         .unwrap();
-    let mut pem = NamedTempFile::new().unwrap();
-    pem.write_all(root.pem().as_bytes()).unwrap();
-    (pem, TlsAcceptor::from(Arc::new(config)))
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// TLS in front of a Postgres, as its clients ask for it: a plain request first, then the handshake. Gives its port.
@@ -134,18 +138,9 @@ fn self_signed(is_ca: rcgen::IsCa, host: &str) -> (NamedTempFile, TlsAcceptor) {
     let mut params = CertificateParams::new([host.to_owned()]).unwrap();
     params.is_ca = is_ca;
     let certificate = params.self_signed(&key).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())),
-        )
-        .unwrap();
     let mut pem = NamedTempFile::new().unwrap();
     pem.write_all(certificate.pem().as_bytes()).unwrap();
-    (pem, TlsAcceptor::from(Arc::new(config)))
+    (pem, acceptor_of(&certificate, &key))
 }
 
 /// What wxnotify says of a database behind this certificate, with the next step.

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use wxnotify::store::{Route, Shares, Store};
 
 use super::Scene;
-use crate::harness::{eventually, in_time};
+use crate::harness::{eventually, free_address, in_time};
 use crate::security::Login;
 
 /// The connections of a login, counted by the server itself while the worker does everything it ever does.
@@ -66,7 +66,7 @@ async fn a_worker_never_takes_more_connections_than_it_is_told() {
             ("DATABASE_URL", url.as_str()),
             ("WXNOTIFY_POOL_CONNECTIONS", number.as_str()),
         ];
-        let address = super::database::free_address();
+        let address = free_address().to_string();
         if callbacks {
             settings.push(("WXNOTIFY_LISTEN", &address));
             settings.push(("WXNOTIFY_CALLBACK_TOKEN_wx1111222233334444", "token"));

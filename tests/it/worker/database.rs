@@ -1,18 +1,16 @@
 //! A database that is away, crashes, or in which somebody else is at work.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgPool};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::schema;
 use wxnotify::simulate::{FakeWechat, SimulateOptions};
 use wxnotify::worker::RunOptions;
 
 use super::{APP, Running, Scene, environment, insert};
-use crate::harness::{eventually, in_time};
+use crate::harness::{eventually, free_address, in_time, make_schema};
 
 /// A server of the test's own, to be killed.
 struct Mortal {
@@ -34,9 +32,7 @@ impl Mortal {
             .await
             .unwrap();
         let mut connection = pool.acquire().await.unwrap().detach();
-        schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
-            .await
-            .unwrap();
+        make_schema(&mut connection).await;
         connection.close().await.unwrap();
         sqlx::query("insert into wechat_apps (appid) values ($1)")
             .bind(APP)
@@ -87,11 +83,6 @@ impl Mortal {
     }
 }
 
-pub(super) fn free_address() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().to_string()
-}
-
 async fn ready_status(address: &str) -> Option<u16> {
     let answer = reqwest::get(format!("http://{address}/readyz")).await;
     Some(answer.ok()?.status().as_u16())
@@ -102,7 +93,7 @@ async fn a_worker_waits_for_a_database_that_is_away_at_its_start() {
     let mut mortal = Mortal::new().await;
     mortal.insert_many(10).await;
     mortal.postgres.kill().await.unwrap();
-    let address = free_address();
+    let address = free_address().to_string();
     let _worker = mortal.start(&[("WXNOTIFY_LISTEN", &address)]);
     eventually("it says that it is not ready", async || {
         (ready_status(&address).await == Some(503)).then_some(())
@@ -124,7 +115,7 @@ async fn a_crash_of_the_database_in_mid_flight_loses_no_reply_and_sends_nothing_
     mortal.insert_many(60).await;
     let wechat = mortal.fake.control();
     wechat.hold();
-    let address = free_address();
+    let address = free_address().to_string();
     let _worker = mortal.start(&[("WXNOTIFY_LISTEN", &address)]);
     in_time("slots are full", wechat.wait_for_calls(8)).await;
     mortal.postgres.kill().await.unwrap();

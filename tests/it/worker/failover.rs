@@ -7,12 +7,11 @@ use nix::unistd::{User, geteuid};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::schema;
 use wxnotify::simulate::{FakeWechat, SimulateOptions};
 use wxnotify::worker::{RunError, RunOptions};
 
 use super::{APP, Running, environment, insert};
-use crate::harness::{eventually, in_time, wxnotify};
+use crate::harness::{eventually, free_address, in_time, make_schema, wxnotify};
 
 /// A primary with our schema and a standby that follows it.
 struct Pair {
@@ -32,9 +31,7 @@ impl Pair {
         let primary = primary.await.unwrap();
         let pool = PgPool::connect(primary.url()).await.unwrap();
         let mut connection = pool.acquire().await.unwrap().detach();
-        schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
-            .await
-            .unwrap();
+        make_schema(&mut connection).await;
         connection.close().await.unwrap();
         sqlx::query("insert into wechat_apps (appid) values ($1)")
             .bind(APP)
@@ -177,7 +174,7 @@ async fn a_worker_waits_for_a_standby_to_be_promoted_and_says_so() {
     })
     .await;
     pair.primary.kill().await.unwrap();
-    let address = super::database::free_address();
+    let address = free_address().to_string();
     let worker = pair.start(pair.standby.url(), &[("WXNOTIFY_LISTEN", &address)]);
     eventually("it says what it waits for", async || {
         let ready = reqwest::get(format!("http://{address}/readyz"))
@@ -196,7 +193,7 @@ async fn a_worker_waits_for_a_standby_to_be_promoted_and_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_waiting_a_standby_and_an_absent_server_end_the_run_with_69() {
     let pair = Pair::new().await;
-    let absent = super::database::free_address();
+    let absent = free_address().to_string();
     for (url, said) in [
         (pair.standby.url().to_owned(), "the server is a standby"),
         (format!("postgres://u@{absent}/x"), "refused"),

@@ -4,12 +4,11 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use sqlx::{Connection, PgPool};
 use wxnotify::postgres::{Options, ThrowawayPostgres};
-use wxnotify::schema;
 use wxnotify::simulate::{FakeWechat, SimulateOptions};
 
 use super::{Program, Scene, environment};
-use crate::callbacks::free_address;
-use crate::harness::{eventually, stalled_scraper};
+
+use crate::harness::{eventually, free_address, make_schema, stalled_scraper};
 
 const CONCURRENCY: [(&str, &str); 1] = [("WXNOTIFY_CONCURRENCY", "4")];
 
@@ -122,9 +121,7 @@ async fn a_stop_while_the_database_is_away_waits_for_nothing() {
         let mut postgres = ThrowawayPostgres::start(Options::default()).await.unwrap();
         let pool = PgPool::connect(postgres.url()).await.unwrap();
         let mut connection = pool.acquire().await.unwrap().detach();
-        schema::apply(&mut connection, &schema::OF_THIS_PROGRAM)
-            .await
-            .unwrap();
+        make_schema(&mut connection).await;
         connection.close().await.unwrap();
         let fake = FakeWechat::start(SimulateOptions::default()).await.unwrap();
         if is_away_from_the_start {
@@ -154,7 +151,7 @@ async fn a_stop_while_the_database_is_away_waits_for_nothing() {
 #[tokio::test]
 async fn a_scraper_that_reads_nothing_does_not_keep_a_stopped_worker_alive() {
     let scene = Scene::new().await;
-    let address = free_address().await;
+    let address = free_address();
     let mut worker = scene.spawn(&[("WXNOTIFY_LISTEN", &address.to_string())]);
     eventually("the program listens", async || {
         reqwest::get(format!("http://{address}/healthz")).await.ok()
