@@ -507,7 +507,7 @@ async fn migrate(
         return Err(RunError::MigrateThroughPooler.into());
     }
     let mut connection = settings
-        .database()
+        .database
         .connect(CONNECT_WITHIN)
         .await
         .context("connecting to the database")?;

@@ -34,7 +34,7 @@
 //! | [`token_keeper`] | one shared access token per mini-program |
 //! | [`lookups`] | what WeChat is asked now and then: templates, quotas, calls by their rid |
 //! | [`http`] | the listener: health, metrics, callbacks |
-//! | [`config`] | settings |
+//! | [`config`], [`address`] | settings, each typed once; where the database is |
 //! | [`telemetry`] | logs and metrics |
 //! | [`operate`] | the operators' commands |
 //! | [`simulate`] | the fake WeChat, for tests, demo and other programs |
@@ -98,6 +98,7 @@
 //! `cancelled`, which would claim that nothing was sent. `dead`, `expired`, `cancelled` and `unresolved` rows can be redriven:
 //! a new row then stands for them.
 
+pub mod address;
 pub mod cli;
 pub mod concurrency;
 pub mod config;

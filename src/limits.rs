@@ -17,7 +17,7 @@ pub fn descriptors() -> Option<(u64, u64)> {
 /// How many a worker with these settings needs: one for each send and each connection, and some.
 #[must_use]
 pub fn descriptors_wanted(settings: &Settings) -> u64 {
-    settings.concurrency() as u64 + u64::from(settings.pool_connections()) + BESIDE
+    settings.concurrency as u64 + u64::from(settings.pool_connections) + BESIDE
 }
 
 /// Allows this process as many as it needs, where the system lets it, and warns where it does not: without one for its

@@ -99,7 +99,7 @@ pub async fn run(
     settings: &Settings,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
-    let address = settings.database();
+    let address = settings.database.clone();
     // The pool would go on trying to connect; a person wants to hear at once that the database is away.
     let failed = match address.connect(CONNECT_DEADLINE).await {
         Ok(connection) => {
@@ -193,7 +193,7 @@ impl Operator<'_> {
         let Some(settings) = self.settings else {
             return Ok(None);
         };
-        let app = settings.apps().get(appid);
+        let app = settings.apps.get(appid);
         if app.is_none_or(|app| app.secret.is_none()) {
             return Ok(None);
         }

@@ -7,8 +7,8 @@
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
-pub mod address;
 mod apps;
+mod connecting;
 mod connections;
 mod credits;
 pub mod doctor;
@@ -39,11 +39,9 @@ use crate::notification::{Kind, Notification, Openid, Outcome, Verdict};
 use crate::wechat::Dispute;
 use crate::{failpoint, telemetry};
 
-use statement::statement;
-
-pub use address::Address;
+pub use crate::address::{Address, Route};
 pub use apps::SendingApp;
-pub use connections::{Borrowed, Connections, Route, Sessions};
+pub use connections::{Borrowed, Connections, Sessions};
 pub use credits::ClaimPolicy;
 pub use events::{EVENTS_A_CALL, Punishment};
 pub use kernel::Front;
@@ -516,12 +514,12 @@ impl Store {
     ///
     /// The database did not answer.
     pub async fn why_read_only(&self) -> Result<Option<&'static str>, StoreError> {
-        let statement = statement!("upkeep/session_state");
+        let statement = connecting::SESSION_STATE;
         let query = statement.query_as();
         let state = self
             .run(statement.name, query.fetch_one(&self.pool))
             .await?;
-        let reason = address::why_read_only(state);
+        let reason = connecting::why_read_only(state);
         if reason.is_some() {
             // A session keeps the default that it began with.
             self.pool.distrust_idle();

@@ -38,7 +38,7 @@ use crate::http::{self, Health};
 use crate::lock::lock;
 use crate::lookups::Lookups;
 use crate::notification::{Effect, PauseUntil};
-use crate::store::{ClaimPolicy, DoubtPolicy, SendingApp, Store, StoreError};
+use crate::store::{ClaimPolicy, DoubtPolicy, SendingApp, Shares, Store, StoreError};
 use crate::telemetry;
 use crate::token_keeper::TokenKeeper;
 use crate::wechat::Dispute;
@@ -236,13 +236,13 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<RunEnd, RunError> {
     starting::warn_of_unheeded_proxy(settings);
-    let health = Health::new(settings.poll());
+    let health = Health::new(settings.poll);
     let store = Store::connect_until(
         stop.clone(),
-        settings.database(),
+        settings.database.clone(),
         settings.route(),
-        settings.shares().statements,
-        settings.statement_timeout(),
+        shares(settings).statements,
+        settings.statement_timeout,
     );
     let listener = serve_http(settings, &store, &health).await?;
     let end = run_beside_listener(settings, options, store, stop, health).await;
@@ -253,14 +253,20 @@ pub async fn run(
     end
 }
 
+/// How this worker's connections are divided.
+fn shares(settings: &Settings) -> Shares {
+    let receives_events = settings.receives_events();
+    Shares::of(settings.pool_connections, settings.route(), receives_events)
+}
+
 /// Starts the HTTP listener before anything else, so that probes see a worker that waits for its database.
 async fn serve_http(
     settings: &Settings,
     store: &Store,
     health: &Health,
 ) -> Result<Option<(JoinHandle<()>, CancellationToken)>, RunError> {
-    let callbacks = Callbacks::of_settings(settings, store, settings.shares().events);
-    let Some(address) = settings.listen() else {
+    let callbacks = Callbacks::of_settings(settings, store, shares(settings).events);
+    let Some(address) = settings.listen else {
         if callbacks.is_some() {
             warn!("WeChat's callbacks are not received: WXNOTIFY_LISTEN is empty");
         }
@@ -306,7 +312,7 @@ async fn run_beside_listener(
         apps = worker.options.appids.len(),
         "Worker {} started", worker.id
     );
-    for advice in settings.advice() {
+    for advice in &settings.advice {
         warn!("{advice}");
     }
     starting::warn_of_weak_commits(&worker.store).await;

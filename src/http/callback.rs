@@ -56,7 +56,7 @@ impl Callbacks {
     /// leads, when the first event comes.
     #[must_use]
     pub fn of_settings(settings: &Settings, store: &Store, connections: u32) -> Option<Self> {
-        let receivers = settings.apps().iter().filter_map(|(appid, app)| {
+        let receivers = settings.apps.iter().filter_map(|(appid, app)| {
             let token = app.callback_token.clone()?;
             let key_of = |key: &SecretString| {
                 AesKey::from_encoding_aeskey(key.expose_secret())

@@ -31,16 +31,16 @@ pub struct DoctorArgs {
 const ONLINE_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(args: DoctorArgs, operator: &Operator<'_>) -> anyhow::Result<Report> {
-    let wanted = operator.settings.map(Settings::pool_connections);
+    let wanted = operator.settings.map(|settings| settings.pool_connections);
     let mut findings = Box::pin(look_at_database(operator.store, wanted)).await;
     if let Some(settings) = operator.settings {
         findings.push(checks::descriptors(
             limits::descriptors(),
             limits::descriptors_wanted(settings),
         ));
-        findings.extend(checks::callbacks(settings.apps(), settings.listen()));
+        findings.extend(checks::callbacks(&settings.apps, settings.listen));
         findings.push(checks::declared_pooler(
-            settings.pooler(),
+            settings.pooler,
             operator.store.look_for_pooler().await.ok(),
         ));
     } else if let Ok(backends) = operator.store.look_for_pooler().await {
@@ -190,9 +190,9 @@ fn judge<T>(
 
 /// Asks each host for its front page: no credential, nothing that counts.
 async fn look_at_wechat(settings: &Settings) -> Vec<Finding> {
-    let client = crate::wechat::client_builder(settings.https_proxy()).and_then(|builder| {
+    let client = crate::wechat::client_builder(settings.https_proxy.as_ref()).and_then(|builder| {
         builder
-            .connect_timeout(settings.connect_timeout())
+            .connect_timeout(settings.connect_timeout)
             .timeout(ONLINE_DEADLINE)
             .build()
     });
@@ -206,7 +206,7 @@ async fn look_at_wechat(settings: &Settings) -> Vec<Finding> {
         }
     };
     let mut findings = Vec::new();
-    for base in settings.api_base() {
+    for base in &settings.api_base {
         let host = base.host_str().unwrap_or("?");
         let answer = client.head(base.clone()).send().await;
         let answer = answer

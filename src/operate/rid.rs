@@ -72,7 +72,7 @@ fn choose_app(
     let mut apps = operator
         .settings
         .into_iter()
-        .flat_map(|settings| settings.apps())
+        .flat_map(|settings| &settings.apps)
         .filter(|(_, app)| app.secret.is_some());
     match (apps.next(), apps.next()) {
         (Some((appid, _)), None) => Ok(appid.clone()),

@@ -33,7 +33,8 @@ use sqlx::{
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::address::{self, Address};
+use super::connecting;
+use crate::address::{Address, Route};
 
 /// How long a connection may take to answer after a statement that did not end well: the server ends a forgotten one within a
 /// second.
@@ -52,15 +53,6 @@ const GIVES_WAY: Duration = Duration::from_secs(1);
 const HURRIED: Duration = Duration::from_secs(1);
 /// The code of a statement that met a server which may not be written to.
 const READ_ONLY: &str = "25006";
-
-/// What lies between the program and the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// Nothing, or a pooler in session mode: a connection is a session.
-    Direct,
-    /// A pooler that gives each transaction a server process.
-    TransactionPooler,
-}
 
 /// How sessions are prepared, and how long a connection is waited for.
 #[derive(Debug, Clone)]
@@ -365,7 +357,7 @@ impl Shared {
             Ok(connection)
         };
         let connected = connected.await;
-        if connected.as_ref().is_err_and(address::is_full) {
+        if connected.as_ref().is_err_and(connecting::is_full) {
             *lock(&self.full_until) = Some(Instant::now() + FULL_FOR);
             if let Some(lender) = &self.lender {
                 lender.give_up_one();

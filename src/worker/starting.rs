@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::slots::Slots;
 use super::{Options, RunOptions, Tally, Worker, settling};
-use crate::config::Settings;
+use crate::config::{Settings, UnclaimedAccept};
 use crate::delivery::Deliverer;
 use crate::http::Health;
 use crate::lookups::Lookups;
@@ -91,7 +91,7 @@ pub(super) async fn warn_of_weak_commits(store: &Store) {
 pub(super) fn warn_of_unheeded_proxy(settings: &Settings) {
     const UNHEEDED: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     let is_set = |name: &&&str| std::env::var_os(**name).is_some_and(|value| !value.is_empty());
-    if settings.https_proxy().is_none()
+    if settings.https_proxy.is_none()
         && let Some(name) = UNHEEDED.iter().find(is_set)
     {
         warn!(
@@ -180,14 +180,17 @@ impl Begin<'_> {
     async fn enlist(&self) -> Result<Worker, RunError> {
         let (settings, store) = (self.settings, &self.store);
         let options = Options::of(settings, self.options);
-        let name = settings.worker().to_owned();
+        let name = settings.worker.clone();
         let epoch = store.enlist(&name, &options.appids).await?;
         let id = format!("{name}#{epoch}");
         let (wechat, tokens) = reach_wechat(settings, store, &id)?;
         let deliverer = build_deliverer(settings, store, wechat.clone(), tokens.clone()).await?;
         let lookups = Lookups::new(store.clone(), wechat, tokens.clone(), id.clone());
         // One is left for all that is no settle, if there is more than one.
-        let settles = settings.shares().statements.saturating_sub(1).clamp(1, 4);
+        let settles = super::shares(settings)
+            .statements
+            .saturating_sub(1)
+            .clamp(1, 4);
         let slots = Slots::new(
             options.concurrency_mode,
             options.concurrency_min,
@@ -230,11 +233,11 @@ pub(crate) fn reach_wechat(
     worker: &str,
 ) -> Result<(Arc<Wechat>, TokenKeeper), RunError> {
     let wechat = Wechat::new(&WechatOptions {
-        hosts: settings.api_base().to_vec(),
-        proxy: settings.https_proxy().cloned(),
-        connect_timeout: settings.connect_timeout(),
-        request_timeout: settings.request_timeout(),
-        idle_connections_max: settings.concurrency(),
+        hosts: settings.api_base.clone(),
+        proxy: settings.https_proxy.clone(),
+        connect_timeout: settings.connect_timeout,
+        request_timeout: settings.request_timeout,
+        idle_connections_max: settings.concurrency,
         ..WechatOptions::default()
     });
     let wechat = Arc::new(wechat.map_err(|error| RunError::Wechat(error.to_string()))?);
@@ -255,8 +258,8 @@ async fn build_deliverer(
     tokens: TokenKeeper,
 ) -> Result<Deliverer, RunError> {
     let policy = RetryPolicy {
-        base: settings.backoff_base(),
-        cap: settings.backoff_cap(),
+        base: settings.backoff_base,
+        cap: settings.backoff_cap,
     };
     let rules = ErrcodeTable::new(store.errcode_rules().await?);
     Ok(Deliverer::new(wechat, tokens, rules, policy))
@@ -264,7 +267,7 @@ async fn build_deliverer(
 
 /// The mini-programs this worker can send for.
 fn secrets(settings: &Settings) -> HashMap<String, SecretString> {
-    let apps = settings.apps().iter();
+    let apps = settings.apps.iter();
     apps.filter_map(|(appid, app)| Some((appid.clone(), app.secret.clone()?)))
         .collect()
 }
@@ -274,22 +277,22 @@ impl Options {
         let mut appids: Vec<String> = secrets(settings).into_keys().collect();
         appids.sort();
         Self {
-            concurrency: settings.concurrency(),
-            concurrency_min: settings.concurrency_min(),
-            concurrency_mode: settings.concurrency_mode(),
-            lease: settings.lease(),
-            request_timeout: settings.request_timeout(),
-            poll: settings.poll(),
-            drain: settings.drain(),
+            concurrency: settings.concurrency,
+            concurrency_min: settings.concurrency_min,
+            concurrency_mode: settings.concurrency_mode,
+            lease: settings.lease,
+            request_timeout: settings.request_timeout,
+            poll: settings.poll,
+            drain: settings.drain,
             doubt: DoubtPolicy {
-                window: settings.doubt_window(),
-                age: settings.doubt_age(),
+                window: settings.doubt_window,
+                age: settings.doubt_age,
             },
             claim: ClaimPolicy {
-                window: settings.claim_window(),
-                holds_unclaimed: settings.holds_unclaimed_accepts(),
+                window: settings.claim_window,
+                holds_unclaimed: settings.unclaimed_accept == UnclaimedAccept::Hold,
             },
-            history_months: i32::try_from(settings.history_months()).unwrap_or(i32::MAX),
+            history_months: settings.history_months,
             appids,
             until_empty: options.until_empty,
         }

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use wxnotify::address::Route;
 use wxnotify::config::{BadSetting, SETTINGS, Settings, Sources};
-use wxnotify::store::Route;
 
 const URL: &str = "postgres://notifier:db-password@db.example/notifications";
 
@@ -40,28 +40,28 @@ fn only_bad(name: &str, value: &str) -> BadSetting {
 fn the_defaults_are_those_of_the_table_and_hold() {
     let settings = Settings::load(&sources()).unwrap();
 
-    assert_eq!(settings.concurrency(), 64);
-    assert_eq!(settings.connect_timeout(), Duration::from_secs(3));
-    assert_eq!(settings.request_timeout(), Duration::from_secs(10));
-    assert_eq!(settings.lease(), Duration::from_secs(30));
-    assert_eq!(settings.doubt_window(), Duration::from_secs(120));
-    assert_eq!(settings.doubt_age(), Duration::from_secs(7 * 24 * 3600));
-    assert_eq!(settings.backoff_base(), Duration::from_secs(5));
-    assert_eq!(settings.backoff_cap(), Duration::from_secs(3600));
-    assert_eq!(settings.poll(), Duration::from_secs(1));
-    assert_eq!(settings.drain(), Duration::from_secs(25));
-    assert_eq!(settings.statement_timeout(), Duration::from_secs(10));
-    assert_eq!(settings.pool_connections(), 6);
-    assert_eq!(settings.history_months(), 13);
-    assert!(!settings.pooler());
-    assert_eq!(settings.listen(), Some("127.0.0.1:9464".parse().unwrap()));
-    let hosts: Vec<&str> = settings.api_base().iter().map(|url| url.as_str()).collect();
+    assert_eq!(settings.concurrency, 64);
+    assert_eq!(settings.connect_timeout, Duration::from_secs(3));
+    assert_eq!(settings.request_timeout, Duration::from_secs(10));
+    assert_eq!(settings.lease, Duration::from_secs(30));
+    assert_eq!(settings.doubt_window, Duration::from_secs(120));
+    assert_eq!(settings.doubt_age, Duration::from_secs(7 * 24 * 3600));
+    assert_eq!(settings.backoff_base, Duration::from_secs(5));
+    assert_eq!(settings.backoff_cap, Duration::from_secs(3600));
+    assert_eq!(settings.poll, Duration::from_secs(1));
+    assert_eq!(settings.drain, Duration::from_secs(25));
+    assert_eq!(settings.statement_timeout, Duration::from_secs(10));
+    assert_eq!(settings.pool_connections, 6);
+    assert_eq!(settings.history_months, 13);
+    assert!(!settings.pooler);
+    assert_eq!(settings.listen, Some("127.0.0.1:9464".parse().unwrap()));
+    let hosts: Vec<&str> = settings.api_base.iter().map(|url| url.as_str()).collect();
     assert_eq!(
         hosts,
         ["https://api.weixin.qq.com/", "https://api2.weixin.qq.com/"]
     );
-    assert!(!settings.worker().is_empty());
-    assert!(settings.apps().is_empty());
+    assert!(!settings.worker.is_empty());
+    assert!(settings.apps.is_empty());
 }
 
 #[test]
@@ -76,9 +76,9 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 
     let settings = Settings::load(&sources).unwrap();
 
-    assert_eq!(settings.concurrency(), 3);
-    assert_eq!(settings.poll(), Duration::from_secs(2));
-    assert_eq!(settings.drain(), Duration::from_secs(7));
+    assert_eq!(settings.concurrency, 3);
+    assert_eq!(settings.poll, Duration::from_secs(2));
+    assert_eq!(settings.drain, Duration::from_secs(7));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn addresses_of_services_whose_name_begins_with_ours_are_no_settings() {
         sources.with(name, value)
     });
     let settings = Settings::load(&sources).unwrap();
-    assert!(settings.apps().is_empty());
+    assert!(settings.apps.is_empty());
 
     for (name, value) in [
         // A person's.
@@ -312,7 +312,7 @@ fn an_empty_listen_address_turns_the_listener_off_and_a_name_is_refused() {
     let listen = |value: &str| {
         Settings::load(&sources().with("WXNOTIFY_LISTEN", value))
             .unwrap()
-            .listen()
+            .listen
     };
     assert_eq!(listen(""), None);
     assert_eq!(listen("[::1]:0"), Some("[::1]:0".parse().unwrap()));
@@ -376,7 +376,7 @@ fn secrets_come_from_variables_files_and_the_toml_file() {
     let settings = Settings::load(&sources).unwrap();
 
     let secret = |appid: &str| {
-        settings.apps()[appid]
+        settings.apps[appid]
             .secret
             .as_ref()
             .unwrap()
@@ -386,7 +386,7 @@ fn secrets_come_from_variables_files_and_the_toml_file() {
     assert_eq!(secret("wxa"), "secret-of-a-file");
     assert_eq!(secret("wxb"), "of-the-environment");
     assert_eq!(secret("wxc"), "secret-of-a-file");
-    let app = &settings.apps()["wxa"];
+    let app = &settings.apps["wxa"];
     assert_eq!(
         app.callback_token.as_ref().unwrap().expose_secret(),
         "token1"
@@ -526,7 +526,7 @@ fn a_secret_that_others_may_read_is_warned_about_and_one_that_they_may_not_is_no
         let path = file.path().display().to_string();
         let settings =
             Settings::load(&sources().with("WXNOTIFY_APPSECRET_FILE_wx1", &path)).unwrap();
-        let advice = settings.advice().join("\n");
+        let advice = settings.advice.join("\n");
         assert_eq!(!advice.is_empty(), warned, "{mode:o}: {advice}");
         if warned {
             for told in ["WXNOTIFY_APPSECRET_FILE_wx1", &path, "chmod 600"] {

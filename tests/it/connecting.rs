@@ -19,7 +19,7 @@ fn load(text: &str) -> Address {
     let sources = Sources::default().with("DATABASE_URL", text);
     Settings::load(&sources)
         .unwrap_or_else(|bad| panic!("{text}: {bad}"))
-        .database()
+        .database
 }
 
 /// What is wrong with this connection string; it is one thing, and no password is in it.
@@ -336,7 +336,7 @@ fn libpqs_variables_fill_what_is_left_out() {
     };
     let settings = with("PGHOST", "a,b").unwrap();
     let hosts: Vec<_> = settings
-        .database()
+        .database
         .hosts()
         .map(|host| host.get_host().to_owned())
         .collect();
@@ -345,7 +345,7 @@ fn libpqs_variables_fill_what_is_left_out() {
     assert!(bad.to_string().contains("PGCHANNELBINDING"), "{bad}");
     let settings = with("PGDATABASE", "other").unwrap();
     assert_eq!(
-        settings.database().hosts().next().unwrap().get_database(),
+        settings.database.hosts().next().unwrap().get_database(),
         Some("x")
     );
 }
