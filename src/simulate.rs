@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `GET /_control/` | this table as text |
 //! | `GET /_control/ledger` | answers the [`Ledger`] |
+//! | `GET /_control/counts` | answers the [`Counts`] alone |
 //! | `GET /_control/wait?arrived=N&answered=N&timeout_ms=N` | answers when as many sends arrived and were answered; 408 after the time-out (30 s) |
 //! | `POST /_control/app` | an [`AppSpec`]: `{"appid","secret"}` |
 //! | `POST /_control/template` | `{"appid"}` and a [`TemplateSpec`]: `{"template_id","fields":["thing2"]}` |

@@ -3,12 +3,13 @@
 //! A contender loads its rows through [`Contender::load`] in this process and drains them in a process of its own, so
 //! that its CPU time and memory are its own. Those written in Rust are this very program, started with `contend`.
 
-mod awa;
+pub mod awa;
 pub mod courier;
 mod graphile;
 mod http;
 mod kernel;
 mod pgmq;
+pub mod river;
 
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub enum Contender {
     GraphileRust,
     /// The crate awa.
     Awa,
+    /// The crate riverqueue.
+    River,
     /// A bare read, send, delete loop over pgmq's SQL functions.
     Pgmq,
     /// The npm package graphile-worker.
@@ -52,6 +55,7 @@ impl Contender {
             Self::Wxnotify { concurrency } => format!("wxnotify-{concurrency}"),
             Self::GraphileRust => "graphile-rust".to_owned(),
             Self::Awa => "awa".to_owned(),
+            Self::River => "river".to_owned(),
             Self::Pgmq => "pgmq".to_owned(),
             Self::GraphileNode => "graphile-node".to_owned(),
             Self::PgBoss => "pg-boss".to_owned(),
@@ -66,6 +70,7 @@ impl Contender {
             Self::Wxnotify { concurrency } => format!("wxnotify, {concurrency} in flight"),
             Self::GraphileRust => "graphile_worker 0.14 (Rust)".to_owned(),
             Self::Awa => "awa 0.6 (Rust)".to_owned(),
+            Self::River => "River 0.5 (Rust)".to_owned(),
             Self::Pgmq => "pgmq, bare read-send-delete".to_owned(),
             Self::GraphileNode => "graphile-worker 0.18 (Node)".to_owned(),
             Self::PgBoss => "pg-boss 12 (Node)".to_owned(),
@@ -86,6 +91,7 @@ impl Contender {
             }
             Self::GraphileRust => graphile::load(database, rows).await?,
             Self::Awa => awa::load(&database.url, rows).await?,
+            Self::River => river::load(database, rows).await?,
             Self::Pgmq => pgmq::load(&database.pool, rows).await?,
             Self::GraphileNode | Self::PgBoss => {
                 let status = self.node(&database.url, "", "load", rows)?.status().await?;
@@ -117,6 +123,7 @@ impl Contender {
             Self::Kernel { lease_rows } => ("kernel", lease_rows),
             Self::GraphileRust => ("graphile", 128),
             Self::Awa => ("awa", 256),
+            Self::River => ("river", 256),
             Self::Pgmq => ("pgmq", 256),
         };
         let mut command = Command::new(std::env::current_exe()?);
@@ -126,6 +133,56 @@ impl Contender {
             .env("DATABASE_URL", database_url)
             .env("WECHAT_URL", base_url);
         Ok(command)
+    }
+
+    /// The process that serves what comes until it is ended, for the first `apps` mini-programs if it knows any. With a
+    /// `rate` it makes no more than so many requests a second; wxnotify reads that from its table.
+    pub fn command_for_ever(
+        self,
+        database_url: &str,
+        base_url: &str,
+        apps: u64,
+        rate: Option<u32>,
+    ) -> anyhow::Result<Command> {
+        if let Self::Wxnotify { concurrency } = self {
+            let appids: Vec<String> = (1..=apps).map(message::appid).collect();
+            let appids: Vec<&str> = appids.iter().map(String::as_str).collect();
+            return wxnotify_for_ever(database_url, base_url, concurrency, &appids);
+        }
+        let mut command = self.command(database_url, base_url, 0)?;
+        if self == Self::Pgmq {
+            command.arg("--for-ever");
+        }
+        if let Some(rate) = rate {
+            anyhow::ensure!(self.keeps_rates(), "{} knows no rate", self.name());
+            command.args(["--rate", &rate.to_string()]);
+        }
+        Ok(command)
+    }
+
+    /// Whether it can hold itself to a number of requests a second.
+    pub fn keeps_rates(self) -> bool {
+        matches!(self, Self::Wxnotify { .. } | Self::Pgmq | Self::Awa)
+    }
+
+    /// Whether it keeps what it has sent.
+    pub fn keeps_history(self) -> bool {
+        matches!(
+            self,
+            Self::Wxnotify { .. } | Self::Awa | Self::River | Self::PgBoss
+        )
+    }
+
+    /// The receiver and the moment of record, in seconds since 1970, of each finished row; where they are kept.
+    pub fn settled_sql(self) -> Option<&'static str> {
+        match self {
+            Self::Wxnotify { .. } => Some(
+                "select openid, extract(epoch from finished_at)::float8 from notification_history",
+            ),
+            Self::River => Some(river::SETTLED_SQL),
+            Self::Awa => Some(awa::SETTLED_SQL),
+            _ => None,
+        }
     }
 
     fn node(
@@ -160,6 +217,7 @@ impl Contender {
                 "select not exists (select from graphile_worker._private_jobs)".to_owned()
             }
             Self::Awa => awa::is_done_sql(rows),
+            Self::River => river::is_done_sql(),
             Self::Pgmq => "select not exists (select from pgmq.q_send)".to_owned(),
             Self::PgBoss => {
                 "select not exists (select from pgboss.job where name = 'send' and state < 'completed')"
@@ -269,6 +327,12 @@ pub struct ContendArgs {
     rows: u64,
     #[arg(long)]
     concurrency: u32,
+    /// Go on when there are no rows
+    #[arg(long)]
+    for_ever: bool,
+    /// Most requests a second
+    #[arg(long)]
+    rate: Option<u32>,
     #[arg(long, env = "DATABASE_URL")]
     database_url: String,
     #[arg(long, env = "WECHAT_URL")]
@@ -282,6 +346,7 @@ enum Role {
     Kernel,
     Graphile,
     Awa,
+    River,
     Pgmq,
 }
 
@@ -294,7 +359,14 @@ pub async fn contend(args: &ContendArgs) -> anyhow::Result<()> {
         Role::Graphile => {
             graphile::work(&args.database_url, courier(args).await?, concurrency).await
         }
-        Role::Awa => awa::work(&args.database_url, courier(args).await?, args.concurrency).await,
+        Role::Awa => {
+            let courier = courier(args).await?;
+            awa::work(&args.database_url, courier, args.concurrency, args.rate).await
+        }
+        Role::River => river::work(&args.database_url, courier(args).await?, concurrency).await,
+        Role::Pgmq if args.for_ever => {
+            pgmq::serve(&args.database_url, courier(args).await?, args.rate).await
+        }
         Role::Pgmq => pgmq::work(&args.database_url, courier(args).await?, concurrency).await,
     }
     .with_context(|| format!("{:?}", args.role))

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Child;
 
-use crate::contender::wxnotify_for_ever;
-use crate::message;
+use crate::contender::Contender;
 use crate::stage::{Database, FakeProcess, Stage};
 
 /// No measured stretch takes longer.
@@ -33,12 +32,23 @@ impl Crew {
         apps: u64,
     ) -> anyhow::Result<Self> {
         let fake = FakeProcess::start(Duration::ZERO).await?;
-        let appids: Vec<String> = (1..=apps).map(message::appid).collect();
-        let appids: Vec<&str> = appids.iter().map(String::as_str).collect();
+        let contender = Contender::Wxnotify { concurrency };
+        Self::start_of(contender, fake, database, workers, apps, None)
+    }
+
+    /// The same of any contender, beside a fake that runs already; held to a rate if it must be told.
+    pub fn start_of(
+        contender: Contender,
+        fake: FakeProcess,
+        database: &Database,
+        workers: u32,
+        apps: u64,
+        rate: Option<u32>,
+    ) -> anyhow::Result<Self> {
         let mut children = Vec::new();
         for number in 1..=workers {
             let mut command =
-                wxnotify_for_ever(&database.url, &fake.base_url, concurrency, &appids)?;
+                contender.command_for_ever(&database.url, &fake.base_url, apps, rate)?;
             command.env("WXNOTIFY_WORKER", format!("worker-{number}"));
             children.push(command.kill_on_drop(true).spawn()?);
         }
@@ -48,6 +58,11 @@ impl Crew {
     /// The process of the first worker.
     pub fn pid(&self) -> u32 {
         self.children[0].id().unwrap_or_default()
+    }
+
+    /// The processes of all workers.
+    pub fn pids(&self) -> Vec<u32> {
+        self.children.iter().filter_map(Child::id).collect()
     }
 
     /// From when `from` sends have arrived until `to` have.
@@ -65,10 +80,18 @@ impl Crew {
     }
 
     /// Ends the workers at once.
-    pub async fn end(mut self) -> anyhow::Result<()> {
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.kill().await.map(drop)
+    }
+
+    /// The same; the fake goes on.
+    pub async fn kill(mut self) -> anyhow::Result<FakeProcess> {
         for child in &mut self.children {
-            child.kill().await?;
+            child.start_kill()?;
         }
-        Ok(())
+        for child in &mut self.children {
+            child.wait().await?;
+        }
+        Ok(self.fake)
     }
 }

@@ -14,15 +14,22 @@ mod drain;
 mod machine;
 mod message;
 mod plot;
+mod producer;
 mod report;
 mod scenario;
 mod stage;
+mod traffic;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 use crate::scenario::Scenario;
+
+/// The program's own, so that no contender written in Rust has a slower one.
+#[cfg(not(feature = "system-allocator"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures wxnotify against its ceilings and its peers.
 #[derive(Debug, Parser)]
@@ -58,7 +65,8 @@ pub struct RunArgs {
     /// Single INSERTs on an idle worker
     #[arg(long, default_value_t = 200)]
     pub wakes: u32,
-    /// Size of the deep tables of `ahead`, `front` and `late`: 1 is millions of rows
+    /// Size of the deep tables of `ahead`, `front`, `late`, `nine` and `year`, where 1 is millions of rows, and how long `paced`
+    /// and `live` go on
     #[arg(long, default_value_t = 1.0)]
     pub scale: f64,
     /// Contenders of `drain` and `wake` to leave out, by name, separated by commas

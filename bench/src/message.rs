@@ -7,6 +7,9 @@ pub const APPID: &str = "wxbench0001";
 /// The template of every row.
 pub const TEMPLATE_ID: &str = "bEnchT3mplate_zun-LzcQyW-edafCVvzPkK4de2Rllr";
 
+/// The template of urgent rows, which tells them from the bulk of the same users.
+pub const URGENT_TEMPLATE_ID: &str = "bEnchUrgentT_zun-LzcQyW-edafCVvzPkK4de2Rllr";
+
 /// The receiver of row `number`: every row has one of its own.
 pub fn openid(number: u64) -> String {
     format!("oB3nch{number:022}")
@@ -47,6 +50,15 @@ pub fn body(number: u64) -> Value {
         "lang": "zh_CN",
         "data": data(number),
     })
+}
+
+/// The same, urgent or not.
+pub fn body_of(number: u64, urgent: bool) -> Value {
+    let mut body = body(number);
+    if urgent {
+        body["template_id"] = URGENT_TEMPLATE_ID.into();
+    }
+    body
 }
 
 /// Mini-program `number`, from 1 to 9999.

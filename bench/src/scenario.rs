@@ -8,6 +8,8 @@ mod insert;
 mod keys;
 mod late;
 mod latency;
+mod live;
+mod paced;
 mod producers;
 mod slow_commits;
 mod snapshot;
@@ -37,6 +39,10 @@ pub enum Scenario {
     Insert,
     /// Sixteen producers insert one by one while a worker is busy
     Producers,
+    /// A rate, a deep backlog and urgent rows; 1, 2 and 4 workers
+    Paced,
+    /// Single INSERTs at 20, 50, 200 and 1,000 a second; one mini-program and fifty
+    Live,
     /// 1, 2, 4 and 8 workers on one database
     Workers,
     /// 1,000 mini-programs against one
@@ -79,6 +85,8 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
             Scenario::Snapshot => snapshot::run(&stage, args).await,
             Scenario::Insert => insert::run(&stage, args).await,
             Scenario::Producers => producers::run(&stage, args).await,
+            Scenario::Paced => paced::run(&stage, args).await,
+            Scenario::Live => live::run(&stage, args).await,
             Scenario::Workers => workers::run(&stage, args).await,
             Scenario::Apps => apps::run(&stage, args).await,
             Scenario::Keys => keys::run(&stage, args).await,

@@ -139,6 +139,14 @@ impl Stage {
     }
 }
 
+/// One send as the fake saw it.
+pub struct Arrival {
+    pub openid: String,
+    pub template_id: String,
+    /// Seconds since 1970, by the machine's clock.
+    pub at: f64,
+}
+
 /// The fake WeChat. Dropping it ends its process.
 pub struct FakeProcess {
     child: Child,
@@ -149,8 +157,17 @@ pub struct FakeProcess {
 impl FakeProcess {
     /// One thread, counts only; every call takes `latency`.
     pub async fn start(latency: Duration) -> anyhow::Result<Self> {
+        Self::start_with_ledger("counts", latency).await
+    }
+
+    /// The same with a ledger that keeps the moment of every arrival; requests take no time.
+    pub async fn start_recording() -> anyhow::Result<Self> {
+        Self::start_with_ledger("full", Duration::ZERO).await
+    }
+
+    async fn start_with_ledger(ledger: &str, latency: Duration) -> anyhow::Result<Self> {
         let mut child = Command::new(wxnotify_program()?)
-            .args(["simulate", "--listen", "127.0.0.1:0", "--ledger", "counts"])
+            .args(["simulate", "--listen", "127.0.0.1:0", "--ledger", ledger])
             .args(["--threads", "1", "--latency-ms"])
             .arg(latency.as_millis().to_string())
             .stdout(Stdio::piped())
@@ -203,14 +220,27 @@ impl FakeProcess {
 
     /// How many sends arrived, and how many were judged a success.
     pub async fn counts(&self) -> anyhow::Result<(u64, u64)> {
-        let ledger: serde_json::Value = self
+        let counts: wxnotify::simulate::Counts = self.read("counts").await?;
+        Ok((counts.sends_arrived, counts.sends_accepted))
+    }
+
+    /// Every send of a fake that records, in order of arrival.
+    pub async fn arrivals(&self) -> anyhow::Result<Vec<Arrival>> {
+        let ledger: wxnotify::simulate::Ledger = self.read("ledger").await?;
+        let arrivals = ledger.sends().map(|call| Arrival {
+            openid: call.openid.clone(),
+            template_id: call.template_id.clone(),
+            at: call.arrived_at.timestamp_micros() as f64 / 1e6,
+        });
+        Ok(arrivals.collect())
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, what: &str) -> anyhow::Result<T> {
+        let reply = self
             .client
-            .get(format!("{}/_control/ledger", self.base_url))
+            .get(format!("{}/_control/{what}", self.base_url))
             .send()
-            .await?
-            .json()
             .await?;
-        let count = |name: &str| ledger["counts"][name].as_u64().unwrap_or_default();
-        Ok((count("sends_arrived"), count("sends_accepted")))
+        Ok(reply.json().await?)
     }
 }

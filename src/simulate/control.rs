@@ -559,6 +559,8 @@ pub(super) async fn answer(
         }
         (&Method::GET, "ledger") => Ok(serde_json::to_string(&control.ledger())
             .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string())),
+        (&Method::GET, "counts") => Ok(serde_json::to_string(&control.counts())
+            .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string())),
         (&Method::GET, "wait") => match wait(control, request.query).await {
             Ok(()) => Ok(OK.to_owned()),
             Err(error) => {
@@ -742,6 +744,7 @@ async fn wait(control: &Control, query: &str) -> Result<(), WaitTimedOut> {
 /// The control API in a few lines, for `--help`, the start-up text and `GET /_control/`.
 pub(super) const HELP: &str = r#"Control API (JSON; answers {"ok":true} or HTTP 400 {"error":"…"}):
   GET  /_control/ledger          every call, credit and token
+  GET  /_control/counts          the ledger's totals alone
   GET  /_control/wait?arrived=N&answered=N&timeout_ms=N
   POST /_control/app             {"appid","secret"}  also ip_whitelist, admin_confirmation, secret_frozen
   POST /_control/template        {"appid","template_id","fields":["thing2"]}  also title, enums, long_term, banned
