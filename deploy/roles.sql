@@ -6,7 +6,7 @@ DO $$
 DECLARE
     wanted text;
 BEGIN
-    FOREACH wanted IN ARRAY ARRAY['wxnotify_producer', 'wxnotify_operator', 'wxnotify_viewer', 'wxnotify_worker'] LOOP
+    FOREACH wanted IN ARRAY ARRAY['wxnotify_console', 'wxnotify_producer', 'wxnotify_operator', 'wxnotify_viewer', 'wxnotify_worker'] LOOP
         IF to_regrole(wanted) IS NULL THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
         END IF;

@@ -16,6 +16,7 @@ use sqlx::Connection;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
+use crate::console;
 use crate::demo;
 use crate::legible::legible_lines;
 use crate::limits;
@@ -215,6 +216,8 @@ enum Command {
     Run(Box<RunArgs>),
     /// Run a command with DATABASE_URL set to a throwaway Postgres
     Postgres(postgres::Args),
+    /// Pages for operators: what needs somebody, any message, failures, dead letters, who did what
+    Console(console::Args),
     /// A fake WeChat: tokens, credits, quotas, errcodes and faults, with a ledger of what happened
     Simulate(simulate::Args),
     #[command(flatten)]
@@ -444,6 +447,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Postgres(args) => {
             start_quiet_log(&sources)?;
             postgres::run(args).await
+        }
+        Command::Console(args) => {
+            let settings = Settings::load(&sources)?;
+            telemetry::start_log(&settings.log());
+            console::run(args, &settings, output).await
         }
         Command::Simulate(args) => {
             start_quiet_log(&sources)?;

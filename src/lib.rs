@@ -102,6 +102,7 @@ pub mod address;
 pub mod cli;
 pub mod concurrency;
 pub mod config;
+pub mod console;
 pub mod delivery;
 pub mod demo;
 pub(crate) mod failpoint;

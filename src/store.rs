@@ -8,8 +8,10 @@
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 
 mod apps;
+pub mod batches;
 mod connecting;
 mod connections;
+pub mod console;
 mod credits;
 pub mod doctor;
 mod errcodes;
@@ -94,6 +96,8 @@ pub struct Store {
     leasing: Connections,
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
+    /// For whom operators' statements are run; `None`: for the login itself.
+    acting: Option<Arc<operators::Acting>>,
 }
 
 /// Why a statement has no result.
@@ -446,6 +450,7 @@ impl Store {
             pool,
             leasing,
             deadline,
+            acting: None,
         }
     }
 
@@ -465,6 +470,7 @@ impl Store {
             pool,
             leasing: self.leasing.clone(),
             deadline,
+            acting: None,
         }
     }
 

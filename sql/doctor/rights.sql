@@ -16,7 +16,7 @@ select current_user::text as name, r.rolsuper as is_superuser, c.oid is not null
         from pg_namespace n
         where n.oid = c.relnamespace
           and exists (select from aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE')) as closing_statements,
-       array(select w from unnest(array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker']) w
+       array(select w from unnest(array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console']) w
              where to_regrole(w) is null) as missing_roles,
        array(select distinct coalesce(g.rolname, 'PUBLIC')::text from aclexplode(c.relacl) a left join pg_roles g on g.oid = a.grantee
              where a.privilege_type in ('INSERT', 'UPDATE') and a.grantee <> c.relowner and g.rolname is distinct from 'wxnotify_worker'

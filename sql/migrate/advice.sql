@@ -1,7 +1,7 @@
 -- What an administrator should mend after a migration, one sentence a row.
 select format('%s cannot create the roles %s: have an administrator of the server run deploy/roles.sql, then run `wxnotify migrate` again',
               current_user, string_agg(role, ', ' order by role))
-from unnest(array['wxnotify_producer', 'wxnotify_operator', 'wxnotify_viewer', 'wxnotify_worker']) role
+from unnest(array['wxnotify_producer', 'wxnotify_operator', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console']) role
 where to_regrole(role) is null
 having count(*) > 0
 union all

@@ -3,6 +3,7 @@
 do $$
 declare
     v_about constant text[] := array[
+        ['wxnotify_console', 'wxnotify: the console''s login, which speaks for the people who log in there; grant it wxnotify_operator and wxnotify_viewer, too'],
         ['wxnotify_producer', 'wxnotify: business systems that insert notifications and change or cancel their own'],
         ['wxnotify_operator', 'wxnotify: people who look at every notification and use the verbs'],
         ['wxnotify_viewer', 'wxnotify: dashboards, which see no receiver and no message'],

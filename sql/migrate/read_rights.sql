@@ -1,5 +1,5 @@
 -- Which of our roles there are, and a digest of all that they may do with our objects.
-with ours as (select oid, rolname from pg_roles where rolname in ('wxnotify_producer', 'wxnotify_operator', 'wxnotify_viewer', 'wxnotify_worker')),
+with ours as (select oid, rolname from pg_roles where rolname in ('wxnotify_producer', 'wxnotify_operator', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console')),
 here as (select oid from pg_namespace where nspname = current_schema()),
 rights as (
     select 'r ' || c.relname as object, a.grantee, a.privilege_type

@@ -153,10 +153,11 @@ impl Loader {
                 self.give(setting, text, "environment");
                 continue;
             }
-            // The tests' own variables, and the file's path, are no settings.
+            // The tests' own variables, the file's path and the console's flags are no settings.
             if !name.starts_with(PREFIX)
                 || name == "WXNOTIFY_CONFIG"
                 || name.starts_with("WXNOTIFY_TEST_")
+                || name.starts_with("WXNOTIFY_CONSOLE_")
                 || is_service_link(name, text)
             {
                 continue;

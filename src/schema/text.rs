@@ -160,7 +160,11 @@ fn stem(path: &str) -> &str {
 fn is_role(word: &str) -> bool {
     matches!(
         word,
-        "wxnotify_producer" | "wxnotify_operator" | "wxnotify_viewer" | "wxnotify_worker"
+        "wxnotify_producer"
+            | "wxnotify_operator"
+            | "wxnotify_viewer"
+            | "wxnotify_worker"
+            | "wxnotify_console"
     )
 }
 

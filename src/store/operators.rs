@@ -3,6 +3,9 @@
 //! Each runs in a transaction of its own at READ COMMITTED whose settings are local to it, so it is safe behind
 //! a pooler too. The verbs write their own row in `operator_actions`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -415,6 +418,22 @@ pub struct App {
     pub is_default: bool,
 }
 
+/// For whom the console asks: the database checks the role, and takes the console's word for the name.
+#[derive(Debug, Clone)]
+pub struct Acting {
+    /// As in `console_users`.
+    pub person: String,
+    /// `wxnotify_viewer` or `wxnotify_operator`.
+    pub role: &'static str,
+    /// The zone in which sentences name times.
+    pub zone: &'static str,
+    /// The server ends a statement that takes longer.
+    pub patience: Duration,
+}
+
+/// How long a command's statement may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Binds a filter's conditions but the statuses, in the order in which all statements name them.
 macro_rules! bind_filter {
     ($query:expr, $filter:expr) => {
@@ -444,6 +463,7 @@ pub struct RidOrigin {
 async fn in_transaction<R>(
     connection: &mut PgConnection,
     actor: &str,
+    acting: Option<&Acting>,
     query: sqlx::query::QueryAs<'_, Postgres, R, sqlx::postgres::PgArguments>,
 ) -> sqlx::Result<Vec<R>>
 where
@@ -454,6 +474,15 @@ where
         .await?;
     sqlx::query(include_str!("../../sql/begin_operator_statement.sql"))
         .bind(actor)
+        .bind(format!(
+            "{}ms",
+            acting
+                .map_or(PATIENCE, |acting| acting.patience)
+                .as_millis()
+        ))
+        .bind(acting.map_or("", |acting| &*acting.person))
+        .bind(acting.map(|acting| acting.role))
+        .bind(acting.map(|acting| acting.zone))
         .persistent(false)
         .execute(&mut *transaction)
         .await?;
@@ -465,6 +494,15 @@ where
 /// All functions fail with [`StoreError`]; a verb that the database refuses says why in its message and what to do
 /// in its hint.
 impl Store {
+    /// The same, with operators' statements run for somebody.
+    #[must_use]
+    pub fn acting_for(&self, acting: Acting) -> Self {
+        Self {
+            acting: Some(Arc::new(acting)),
+            ..self.clone()
+        }
+    }
+
     /// Runs one operator's statement in a transaction of its own.
     async fn as_operator<R>(
         &self,
@@ -475,7 +513,7 @@ impl Store {
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let mut connection = self.pool.borrow().await?;
-        let rows = in_transaction(&mut connection, actor, query).await;
+        let rows = in_transaction(&mut connection, actor, self.acting.as_deref(), query).await;
         connection.ended(&rows);
         rows
     }
@@ -492,7 +530,7 @@ impl Store {
     }
 
     /// Runs a verb that answers with rows.
-    async fn change_rows<R>(
+    pub(super) async fn change_rows<R>(
         &self,
         statement: &'static str,
         audit: &Audit,

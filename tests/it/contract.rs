@@ -46,7 +46,7 @@ const CONTRACT: &str = "
     from pg_proc p
     where p.pronamespace = 'public'::regnamespace and (p.proname not like 'wxnotify\\_%' or p.proname = 'wxnotify_ingest_event')
     union all
-    select 'role ' || rolname from pg_roles where rolname in ('wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker')";
+    select 'role ' || rolname from pg_roles where rolname in ('wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console')";
 
 #[tokio::test]
 async fn nothing_that_producers_and_operators_rely_on_is_gone_or_of_another_type() {

@@ -6,7 +6,7 @@ language plpgsql volatile security definer set search_path from current set gin_
 declare
     v_row     notification_history;
     v_changed bigint := 0;
-    v_actor   text := session_user || coalesce(' (' || nullif(current_setting('wxnotify.actor', true), '') || ')', '');
+    v_actor   text := wxnotify_actor();
 begin
     perform wxnotify_need_read_committed();
     if cardinality(p_ids) > 1000 then

@@ -1,8 +1,7 @@
--- wxnotify.actor is the operating system's user, as the command line tells it; the database user is certain.
 create or replace function wxnotify_record_action(p_action text, p_filter jsonb, p_rows bigint, p_note text) returns void
 language sql volatile security definer set search_path from current as $$
     insert into operator_actions (actor, action, filter, rows_changed, note)
-    values (session_user || coalesce(' (' || nullif(current_setting('wxnotify.actor', true), '') || ')', ''), p_action, p_filter, p_rows, p_note)
+    values (wxnotify_actor(), p_action, p_filter, p_rows, p_note)
 $$;
 
 comment on function wxnotify_record_action is 'Writes the audit row of an operator''s verb.';

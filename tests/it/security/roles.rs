@@ -37,7 +37,7 @@ async fn each_role_has_exactly_the_rights_on_record() {
             from pg_roles r
             cross join pg_class c
             cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) t (privilege)
-            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker'])
+            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console'])
               and c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v')
               and c.relname !~ '_20[0-9][0-9]_[0-9][0-9]$' and has_table_privilege(r.oid, c.oid, t.privilege)
             group by r.rolname, c.relname
@@ -47,24 +47,24 @@ async fn each_role_has_exactly_the_rights_on_record() {
             cross join pg_class c
             cross join unnest(array['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) t (privilege)
             join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker'])
+            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console'])
               and c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v')
               and not has_table_privilege(r.oid, c.oid, t.privilege) and has_column_privilege(r.oid, c.oid, a.attnum, t.privilege)
             group by r.rolname, c.relname, t.privilege
             union all
             select r.rolname || ' may ' || lower(t.privilege) || ' sequence ' || c.relname
             from pg_roles r cross join pg_class c cross join unnest(array['SELECT', 'USAGE', 'UPDATE']) t (privilege)
-            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker'])
+            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console'])
               and c.relnamespace = 'public'::regnamespace and c.relkind = 'S' and has_sequence_privilege(r.oid, c.oid, t.privilege)
             union all
             select r.rolname || ' may call ' || p.proname
             from pg_roles r cross join pg_proc p
-            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker'])
+            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console'])
               and p.pronamespace = 'public'::regnamespace and has_function_privilege(r.oid, p.oid, 'execute')
             union all
             select r.rolname || ' may ' || lower(t.privilege) || ' in the schema'
             from pg_roles r cross join unnest(array['USAGE', 'CREATE']) t (privilege)
-            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker'])
+            where r.rolname = any (array['wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console'])
               and has_schema_privilege(r.oid, 'public', t.privilege)
         ) rights order by line collate \"C\"",
     )
@@ -731,7 +731,7 @@ async fn roles_are_made_by_whoever_may_and_granted_by_the_next_migration() {
             said(output)
         );
     }
-    let roles = "select count(*) from pg_roles where rolname in ('wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker')";
+    let roles = "select count(*) from pg_roles where rolname in ('wxnotify_operator', 'wxnotify_producer', 'wxnotify_viewer', 'wxnotify_worker', 'wxnotify_console')";
     assert_eq!(
         sqlx::query_scalar::<_, i64>(roles)
             .fetch_one(&mut administrator)

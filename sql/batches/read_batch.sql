@@ -1,0 +1,3 @@
+-- $1 batch
+select id, verb, state, actor, filter, more, note, pace_per_minute, previewed_at, started_at, stepped_at, ended_at, ended_by, rows, left_out, waiting, changed, unchanged
+from notification_batches where id = $1

@@ -1,0 +1,2 @@
+-- $1 name
+delete from console_sessions where name = $1
