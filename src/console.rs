@@ -106,7 +106,12 @@ pub(crate) struct Console {
 ///
 /// The address is taken, the database is away or not migrated, or the command does not say what to do.
 pub async fn run(args: Args, settings: &Settings, output: Output) -> anyhow::Result<ExitCode> {
-    let store = Store::connect_lazy(settings.database.clone(), settings.route(), CONNECTIONS, DEADLINE);
+    let store = Store::connect_lazy(
+        settings.database.clone(),
+        settings.route(),
+        CONNECTIONS,
+        DEADLINE,
+    );
     if let Some(ConsoleCommand::User(command)) = args.command {
         let done = people::run(command, &store, output).await;
         store.pool.close().await;

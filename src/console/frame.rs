@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::visit::Visit;
 use super::words::{Lang, status_word};
 use super::{Console, assets};
+use crate::legible::legible;
 use crate::store::{StoreError, describe};
 
 /// One symbol a line; pages refer to them.
@@ -112,9 +113,10 @@ fn asked(visit: &Visit) -> String {
     if visit.uri.path() != "/find" {
         return String::new();
     }
-    super::pages::question(visit)
+    let key = super::pages::question(visit)
         .remove("q")
-        .unwrap_or_default()
+        .unwrap_or_default();
+    legible(&key).into_owned()
 }
 
 fn other_language(lang: Lang, visit: Option<&Visit>) -> Markup {

@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod connecting;
+mod console;
 mod contract;
 mod copies;
 mod credits;

@@ -5,9 +5,13 @@ language plpgsql stable security definer set search_path from current set jit = 
 #variable_conflict use_column
 declare
     v_number bigint;
+    v_called timestamptz;  -- the time a rid begins with
 begin
     if p_key ~ '^[0-9]{1,18}$' or (p_key ~ '^[0-9]{19}$' and p_key <= '9223372036854775807') then
         v_number := p_key::bigint;
+    end if;
+    if p_key ~ '^[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}$' then
+        v_called := to_timestamp(('x' || lpad(left(p_key, 8), 16, '0'))::bit(64)::bigint);
     end if;
     return query
     select k.id, k.found_by from (
@@ -23,9 +27,7 @@ begin
         union (select h.id, 'msgid' from notification_history h
                where v_number > 1000000000000000 and h.msgid = v_number and h.finished_at > now() - interval '3 days' limit p_rows)
         union (select t.notification_id, 'rid' from notification_attempts t
-               where p_key ~ '^[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}$' and t.rid = p_key
-                 and t.finished_at between to_timestamp(('x' || lpad(left(p_key, 8), 16, '0'))::bit(64)::bigint) - interval '1 hour'
-                                       and to_timestamp(('x' || lpad(left(p_key, 8), 16, '0'))::bit(64)::bigint) + interval '2 days' limit p_rows)
+               where t.rid = p_key and t.finished_at between v_called - interval '1 hour' and v_called + interval '2 days' limit p_rows)
     ) k limit p_rows;
 end $$;
 

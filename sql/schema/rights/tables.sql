@@ -15,7 +15,8 @@ grant select on wechat_apps, wechat_lookups, wechat_templates, notification_redr
 grant select, insert, update, delete on wechat_errcodes to wxnotify_operator;
 
 -- Dashboards, which see no receiver and no message: the views grant their other columns, each in its own file.
-grant select on wechat_errcodes to wxnotify_viewer;
+grant select on wechat_errcodes, wechat_apps to wxnotify_viewer;
+grant select (appid, lookup, errcode, error, due_at) on wechat_lookups to wxnotify_viewer;
 
 -- Business systems, which insert notifications and change or cancel their own. INSERT is granted on the columns of the contract alone: who may
 -- not name id, attempts or producer cannot take another's place. The table-wide right that went before is taken back.
