@@ -5,10 +5,10 @@
 
 pub mod awa;
 pub mod courier;
-mod graphile;
+pub mod graphile;
 mod http;
 mod kernel;
-mod pgmq;
+pub mod pgmq;
 pub mod river;
 
 use std::time::{Duration, Instant};

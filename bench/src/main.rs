@@ -19,6 +19,7 @@ mod report;
 mod scenario;
 mod stage;
 mod traffic;
+mod views;
 
 use std::path::PathBuf;
 

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod apps;
+mod checkpointed;
 mod drain;
 mod front;
 mod insert;
@@ -9,12 +10,14 @@ mod keys;
 mod late;
 mod latency;
 mod live;
+mod nine;
 mod paced;
 mod producers;
 mod slow_commits;
 mod snapshot;
 mod wake;
 mod workers;
+mod year;
 
 use std::time::Duration;
 
@@ -29,6 +32,8 @@ use crate::stage::Stage;
 pub enum Scenario {
     /// Every contender drains rows whose requests take no time
     Drain,
+    /// The drain right after VACUUM ANALYZE and CHECKPOINT, 60,000 rows
+    Checkpointed,
     /// Requests take 50 ms, 256 are in flight
     Latency,
     /// A single INSERT on an idle worker, and what idling costs
@@ -41,6 +46,8 @@ pub enum Scenario {
     Producers,
     /// A rate, a deep backlog and urgent rows; 1, 2 and 4 workers
     Paced,
+    /// 100,000 rows due at one instant, among a million
+    Nine,
     /// Single INSERTs at 20, 50, 200 and 1,000 a second; one mini-program and fifty
     Live,
     /// 1, 2, 4 and 8 workers on one database
@@ -55,6 +62,8 @@ pub enum Scenario {
     Front,
     /// A million rows that commit long after they were copied, beside live traffic
     Late,
+    /// 10 million rows in the history: every view, every metric
+    Year,
     /// 5 million rows scheduled ahead and 10 million in the history
     Ahead,
 }
@@ -86,6 +95,9 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
             Scenario::Insert => insert::run(&stage, args).await,
             Scenario::Producers => producers::run(&stage, args).await,
             Scenario::Paced => paced::run(&stage, args).await,
+            Scenario::Nine => nine::run(&stage, args).await,
+            Scenario::Checkpointed => checkpointed::run(&stage, args).await,
+            Scenario::Year => year::run(&stage, args).await,
             Scenario::Live => live::run(&stage, args).await,
             Scenario::Workers => workers::run(&stage, args).await,
             Scenario::Apps => apps::run(&stage, args).await,

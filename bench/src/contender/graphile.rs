@@ -31,12 +31,12 @@ impl TaskHandler for Send {
     }
 }
 
-/// What adds jobs numbered `n` from 1 to `rows`; also understood by the Node.js package.
-pub fn insert_sql(rows: u64) -> String {
+/// What adds jobs numbered `first` to `last` that are due at an SQL expression.
+pub fn schedule_sql(first: u64, last: u64, at: &str) -> String {
     format!(
         "select count(*) from graphile_worker.add_jobs(array(\
-         select row('send', {}, null, null, null, null, null, null)::graphile_worker.job_spec \
-         from generate_series(1, {rows}) n))",
+         select row('send', {}, null, {at}, null, null, null, null)::graphile_worker.job_spec \
+         from generate_series({first}, {last}) n))",
         message::body_in_sql()
     )
 }
@@ -49,7 +49,7 @@ pub async fn load(database: &Database, rows: u64) -> anyhow::Result<()> {
         .define_job::<Send>()
         .init()
         .await?;
-    sqlx::query(AssertSqlSafe(insert_sql(rows)))
+    sqlx::query(AssertSqlSafe(schedule_sql(1, rows, "now()")))
         .execute(&database.pool)
         .await?;
     Ok(())

@@ -28,12 +28,19 @@ pub async fn load(pool: &PgPool, rows: u64) -> anyhow::Result<()> {
     sqlx::query("select pgmq.create('send'), pgmq.create('urgent')")
         .execute(pool)
         .await?;
-    let statement = format!(
-        "select count(*) from pgmq.send_batch('send', array(select {} from generate_series(1, {rows}) n))",
-        message::body_in_sql().replace("::json", "::jsonb")
-    );
-    sqlx::query(AssertSqlSafe(statement)).execute(pool).await?;
+    if rows > 0 {
+        let statement = schedule_sql(1, rows, "clock_timestamp()");
+        sqlx::query(AssertSqlSafe(statement)).execute(pool).await?;
+    }
     Ok(())
+}
+
+/// What sends messages numbered `first` to `last` that are due at an SQL expression.
+pub fn schedule_sql(first: u64, last: u64, at: &str) -> String {
+    format!(
+        "select count(*) from pgmq.send_batch('send', array(select {} from generate_series({first}, {last}) n), {at})",
+        message::body_in_sql().replace("::json", "::jsonb")
+    )
 }
 
 pub async fn work(database_url: &str, courier: Courier, concurrency: usize) -> anyhow::Result<()> {

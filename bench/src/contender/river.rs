@@ -48,6 +48,16 @@ pub async fn load(database: &Database, rows: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Jobs numbered `first` to `last` that are due at an SQL expression; the leader makes them available when they are.
+pub fn schedule_sql(first: u64, last: u64, at: &str) -> String {
+    format!(
+        "insert into river_job (args, kind, max_attempts, queue, state, scheduled_at) \
+         select jsonb_build_object('body', {}), '{}', 25, 'default', 'scheduled', {at} from generate_series({first}, {last}) n",
+        message::body_in_sql(),
+        SendMessage::KIND
+    )
+}
+
 pub fn is_done_sql() -> String {
     "select not exists (select from river_job where state <> 'completed')".to_owned()
 }

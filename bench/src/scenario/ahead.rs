@@ -1,8 +1,7 @@
 //! A year or two of use: 5 million rows scheduled ahead, 10 million in the history over 24 partitions. The rate must be that on
 //! empty tables, and operators' views must answer while they wait.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -12,9 +11,7 @@ use crate::crew::{Crew, Stretch};
 use crate::message;
 use crate::report::{self, Table, median, whole};
 use crate::stage::{Database, Stage};
-
-/// A view takes at most this long, totals aside.
-const VIEW_LIMIT: Duration = Duration::from_millis(100);
+use crate::views;
 
 pub async fn run(stage: &Stage, args: &RunArgs) -> anyhow::Result<()> {
     let scheduled = (5e6 * args.scale) as u64;
@@ -52,7 +49,7 @@ pub async fn run(stage: &Stage, args: &RunArgs) -> anyhow::Result<()> {
             format!("{:.0}", median(runs.iter().map(|run| run.database_us))),
         ]);
     }
-    let views = time_views(&deep).await?;
+    let views = views::slow_ones(&views::time(&deep).await?);
     let text = format!(
         "{}\n{} rows scheduled ahead, {} in the history over 24 months; {} rows drained a round, {} rounds, medians.\n\n{}",
         table.markdown(),
@@ -68,7 +65,7 @@ pub async fn run(stage: &Stage, args: &RunArgs) -> anyhow::Result<()> {
 }
 
 /// Rows written past the triggers, as if they had come and gone over two years.
-async fn fill(database: &Database, scheduled: u64, history: u64) -> anyhow::Result<()> {
+pub(super) async fn fill(database: &Database, scheduled: u64, history: u64) -> anyhow::Result<()> {
     let columns = message::columns_in_sql(1);
     let statement = format!(
         "do $$ declare v_month date; begin \
@@ -121,100 +118,4 @@ async fn measure(
     let stretch = crew.stretch(stage, rows / 20, rows).await?;
     crew.end().await?;
     Ok(stretch)
-}
-
-/// Every view's first hundred rows, one row's story and the operators' queries, each the better of two times.
-async fn time_views(database: &Database) -> anyhow::Result<String> {
-    let mut queries: Vec<(String, String)> = sqlx::query_as::<_, (String,)>(
-        "select viewname::text from pg_views where schemaname = current_schema() order by 1",
-    )
-    .fetch_all(&database.pool)
-    .await?
-    .into_iter()
-    .map(|(view,)| {
-        (
-            format!("`{view}`, 100 rows"),
-            format!("select * from {view} limit 100"),
-        )
-    })
-    .collect();
-    for status in [
-        "held",
-        "scheduled",
-        "due",
-        "sending",
-        "retrying",
-        "in_doubt",
-        "paused",
-        "sent",
-        "dead",
-        "expired",
-        "unresolved",
-    ] {
-        queries.push((
-            format!("`notifications`, 100 {status}"),
-            format!("select * from notifications where status = '{status}' limit 100"),
-        ));
-    }
-    let (id, openid): (i64, String) = sqlx::query_as(
-        "select id, openid from notification_history order by id limit 1 offset 1000",
-    )
-    .fetch_one(&database.pool)
-    .await?;
-    queries.push((
-        "`notifications` by id".to_owned(),
-        format!("select * from notifications where id = {id}"),
-    ));
-    queries.push((
-        "`notifications` of a user".to_owned(),
-        format!(
-            "select * from notifications where appid = '{}' and openid = '{openid}'",
-            message::APPID
-        ),
-    ));
-    queries.push((
-        "`explain_notification`".to_owned(),
-        format!("select * from explain_notification({id})"),
-    ));
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../sql/operator"));
-    let mut files: Vec<_> = std::fs::read_dir(folder)?.collect::<Result<_, _>>()?;
-    files.sort_by_key(std::fs::DirEntry::file_name);
-    for file in files {
-        queries.push((
-            format!("`sql/operator/{}`", file.file_name().to_string_lossy()),
-            std::fs::read_to_string(file.path())?,
-        ));
-    }
-    let mut session = PgConnection::connect(&database.url).await?;
-    sqlx::raw_sql("set jit = off").execute(&mut session).await?;
-    let mut table = Table::new(["query", "ms"]);
-    let mut slow = Vec::new();
-    let mut fast = 0;
-    for (label, query) in queries {
-        let mut best = Duration::MAX;
-        for _ in 0..2 {
-            let began = Instant::now();
-            sqlx::raw_sql(AssertSqlSafe(query.clone()))
-                .fetch_all(&mut session)
-                .await?;
-            best = best.min(began.elapsed());
-        }
-        if best > VIEW_LIMIT {
-            slow.push((label, best));
-        } else {
-            fast += 1;
-        }
-    }
-    for (label, took) in &slow {
-        table.row([label.clone(), format!("{:.0}", took.as_secs_f64() * 1e3)]);
-    }
-    let said = format!(
-        "{fast} of {} views and operators' queries answer within 100 ms, with `jit` off",
-        fast + slow.len()
-    );
-    Ok(if slow.is_empty() {
-        format!("{said}.")
-    } else {
-        format!("{said}; the others:\n\n{}", table.markdown())
-    })
 }
