@@ -97,37 +97,47 @@ fn message_sql(queue: &str) -> String {
     )
 }
 
-/// Inserts `rows` rows from number `first` on, `rate` a second in all. Returns every commit.
-pub async fn produce(
-    contender: Contender,
-    database: &Database,
-    apps: u64,
-    first: u64,
-    rows: u64,
-    rate: u32,
-) -> anyhow::Result<Vec<Commit>> {
-    let mut producers = Vec::new();
-    for _ in 0..SESSIONS {
-        producers.push(Producer::start(contender, database, apps).await?);
+/// Sessions that insert together. They stay: a new one costs the database more than a row.
+pub struct Producers(Vec<Producer>);
+
+impl Producers {
+    /// For rows shared evenly among the first `apps` mini-programs.
+    pub async fn start(
+        contender: Contender,
+        database: &Database,
+        apps: u64,
+    ) -> anyhow::Result<Self> {
+        let mut sessions = Vec::new();
+        for _ in 0..SESSIONS {
+            sessions.push(Producer::start(contender, database, apps).await?);
+        }
+        Ok(Self(sessions))
     }
-    let began = tokio::time::Instant::now();
-    let sessions = producers.into_iter().zip(0..).map(|(mut producer, place)| {
-        tokio::spawn(async move {
-            let mut commits = Vec::new();
-            for index in (place..rows).step_by(SESSIONS as usize) {
-                // Not in step with anybody's poll.
-                let place = index as f64 + (index * 37 % 101) as f64 / 101.0;
-                let due = Duration::from_secs_f64(place / f64::from(rate));
-                tokio::time::sleep_until(began + due).await;
-                commits.push(producer.insert(first + index, false).await?);
-            }
-            anyhow::Ok(commits)
-        })
-    });
-    let sessions: Vec<_> = sessions.collect();
-    let mut commits = Vec::new();
-    for session in sessions {
-        commits.extend(session.await??);
+
+    /// Inserts `rows` rows from number `first` on, `rate` a second in all. Returns every commit.
+    pub async fn produce(
+        &mut self,
+        first: u64,
+        rows: u64,
+        rate: u32,
+    ) -> anyhow::Result<Vec<Commit>> {
+        let began = tokio::time::Instant::now();
+        let sessions = self
+            .0
+            .iter_mut()
+            .zip(0..)
+            .map(|(producer, place)| async move {
+                let mut commits = Vec::new();
+                for index in (place..rows).step_by(SESSIONS as usize) {
+                    // Not in step with anybody's poll.
+                    let place = index as f64 + (index * 37 % 101) as f64 / 101.0;
+                    let due = Duration::from_secs_f64(place / f64::from(rate));
+                    tokio::time::sleep_until(began + due).await;
+                    commits.push(producer.insert(first + index, false).await?);
+                }
+                anyhow::Ok(commits)
+            });
+        let commits = futures::future::try_join_all(sessions).await?;
+        Ok(commits.concat())
     }
-    Ok(commits)
 }

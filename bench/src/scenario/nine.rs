@@ -25,7 +25,7 @@ const WATCHED_SECS: u64 = 10;
 /// Two idle workers and their database, in milliseconds of CPU a second.
 const IDLE_BAR: f64 = IDLE_BEFORE * 0.6;
 /// What they took before workers shared what they look for.
-const IDLE_BEFORE: f64 = 25.0;
+const IDLE_BEFORE: f64 = 9.0;
 const IDLE: Duration = Duration::from_secs(4);
 const BEGINNING: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(600);
