@@ -10,48 +10,16 @@
 //! data, page, content.
 //!
 //! A test holds a [`FakeWechat`] and scripts it through its [`Control`]; other programs use the
-//! same operations over HTTP:
-//!
-//! | request | body |
-//! |---|---|
-//! | `GET /_control/` | this table as text |
-//! | `GET /_control/ledger` | answers the [`Ledger`] |
-//! | `GET /_control/counts` | answers the [`Counts`] alone |
-//! | `GET /_control/wait?arrived=N&answered=N&timeout_ms=N` | answers when as many sends arrived and were answered; 408 after the time-out (30 s) |
-//! | `POST /_control/app` | an [`AppSpec`]: `{"appid","secret"}` |
-//! | `POST /_control/template` | `{"appid"}` and a [`TemplateSpec`]: `{"template_id","fields":["thing2"]}` |
-//! | `POST /_control/remove_template` | `{"appid","template_id"}`: its sends get 40037, `gettemplate` lists it no more |
-//! | `POST /_control/user` | `{"appid","openid"}`: strict mode knows the openid |
-//! | `POST /_control/grant` | `{"appid","openid","template_id","credits":1}` |
-//! | `POST /_control/refuse` | `{"appid","openid","template_id","refuses":true}` |
-//! | `POST /_control/ban_template` | `{"appid","template_id","banned":true}` |
-//! | `POST /_control/script` | a [`Rule`]: `{"openid":"…","count":1,"action":"hang","after_credit":true}` |
-//! | `POST /_control/clear_scripts` | |
-//! | `POST /_control/steal_token`, `…/expire_token` | `{"appid"}` |
-//! | `POST /_control/latency` | `{"ms":20}` |
-//! | `POST /_control/quota` | `{"appid","daily":100,"per_minute":10}`, absent is without limit; `"path"`: of another call than send |
-//! | `POST /_control/clock` | `{"advance_secs":3600}` |
-//! | `POST /_control/sensitive_words` | `{"words":["…"]}` |
-//! | `POST /_control/callback` | `{"appid"}` and a [`CallbackSpec`]: `{"url","token","aeskey","timing":"before_reply"}` |
-//! | `POST /_control/popup`, `…/change` | `{"appid","openid","entries":[{"template_id","status":"accept"}]}`: pushes the event, and only that |
-//! | `POST /_control/tap` | a [`Tap`]: `{"appid","openid","answers":[{"template_id","answer":"accept"}],"always_keep":false}`, with all that follows from it |
-//! | `POST /_control/reject_later` | `{"appid","openid","template_id"}`: turned off in the card's menu |
-//! | `POST /_control/send_elsewhere` | `{"appid","openid","template_id"}`: another system spends a credit |
-//! | `POST /_control/login_code` | `{"appid","openid"}`: answers `{"ok":true,"code":"…"}`; also `…/block_login`: exchanges get 40226 |
-//! | `POST /_control/subscribe_device` | `{"appid","openid","template_id","sn","model_id"}` |
-//! | `POST /_control/card_type` | `{"appid"}` and a [`CardTypeSpec`]: the states of one notify_type |
-//! | `POST /_control/card_code` | `{"appid"}` and a [`CardCodeSpec`]: a payment or tap that may carry a card |
-//! | `POST /_control/card_failure` | `{"appid","notify_code","fail_ret","fail_msg"}`: pushes the failure event |
-//! | `POST /_control/punish` | `{"appid","event_type":2,"reason":"…"}`: pushes `wxa_punish_event` |
-//! | `POST /_control/hold`, `…/release` | sends arrive, are recorded, and wait |
-//! | `POST /_control/reset` | back to the state at the start |
-//!
-//! Control requests answer `{"ok":true}`, or HTTP 400 with `{"error":"…"}`.
+//! same operations over HTTP: `GET /_control/` lists them, and so does [`OPERATIONS`].
+//! `GET /_control/ledger` answers the [`Ledger`], `GET /_control/counts` its [`Counts`] alone; `GET /_control/wait?arrived=N&answered=N&timeout_ms=N`
+//! answers when as many sends arrived and were answered, and 408 after the time-out (30 s).
 //!
 //! Start at [`FakeWechat::start`]; what a send goes through is in `simulate/send.rs`.
 
 mod account;
+mod api;
 mod callback;
+mod calls;
 mod card;
 mod command;
 mod control;
@@ -62,6 +30,7 @@ mod login;
 mod quota;
 mod reply;
 mod script;
+pub mod sealing;
 mod send;
 mod server;
 mod state;
@@ -79,7 +48,7 @@ pub use self::account::{AppSpec, TemplateSpec};
 pub use self::callback::{CallbackFormat, CallbackMode, CallbackSpec, CallbackTiming, ListShape};
 pub use self::card::{CardCodeSpec, CardStateSpec, CardTypeSpec, CardView};
 pub use self::command::{Args, run};
-pub use self::control::{Control, WaitTimedOut};
+pub use self::control::{Control, OPERATIONS, OperationLine, WaitTimedOut};
 pub use self::ledger::{Call, Counts, Ledger, PairSum, TokenFamily, TokenRecord};
 pub use self::script::{Action, Capacity, Rule};
 pub use self::tap::{Answer, Tap, TapAnswer, Why43101};

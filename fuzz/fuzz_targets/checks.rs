@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use wxnotify::simulate::field;
+use wxnotify::simulate::sealing::Seal;
 use wxnotify::wechat::callback::cipher::AesKey;
 use wxnotify::wechat::callback::{CallbackQuery, Push, Receiver, STORED_EVENTS, document, sign};
 use wxnotify::wechat::message;
@@ -38,7 +39,9 @@ pub fn callback(data: &[u8]) {
     }
     let unencrypted = plain.read(&signed(None), body, NOW);
     let _ = key.decrypt(&String::from_utf8_lossy(body));
-    let encrypted = key.encrypt([7; 16], body, APPID);
+    let encrypted = Seal::of_key(AESKEY)
+        .expect("43 letters and digits")
+        .seal([7; 16], body, APPID);
     let decrypted = key.decrypt(&encrypted).expect("encrypted with this key");
     assert!(decrypted.message == body && decrypted.appid == APPID.as_bytes());
     let envelope = format!("<xml><Encrypt><![CDATA[{encrypted}]]></Encrypt></xml>");

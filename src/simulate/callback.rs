@@ -14,9 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::sealing::{Seal, sign};
 use super::state::Shared;
-use crate::wechat::callback::cipher::AesKey;
-use crate::wechat::callback::sign;
 
 /// The event of a punishment.
 pub(super) const PUNISHMENT_EVENT: &str = "wxa_punish_event";
@@ -105,13 +104,13 @@ impl CallbackSpec {
         self
     }
 
-    /// The key, if it is one.
-    fn key(&self) -> Result<Option<AesKey>, String> {
+    /// What encrypts, unless nothing is to be.
+    fn seal(&self) -> Result<Option<Seal>, String> {
         let mode = self.mode();
         match &self.aeskey {
             _ if mode == CallbackMode::Plaintext => Ok(None),
             None => Err("safe and compatible mode need an aeskey".to_owned()),
-            Some(aeskey) => AesKey::from_encoding_aeskey(aeskey)
+            Some(aeskey) => Seal::of_key(aeskey)
                 .map(Some)
                 .map_err(|error| format!("aeskey: {error}")),
         }
@@ -129,7 +128,7 @@ impl CallbackSpec {
     pub(super) fn check(&self) -> Result<(), String> {
         reqwest::Url::parse(&self.url.replace("{appid}", "wx"))
             .map_err(|error| format!("url: {error}"))?;
-        self.key().map(drop)
+        self.seal().map(drop)
     }
 
     /// Whether it is pushed to this machine. Whoever reaches the control API may ask for no other: it would make the fake a
@@ -320,12 +319,12 @@ impl PushedEvent {
 const TO_USER: &str = "gh_0123456789ab";
 
 /// One request: the query and the body.
-fn render(push: &Push, key: Option<&AesKey>) -> (Vec<(&'static str, String)>, String) {
+fn render(push: &Push, seal: Option<&Seal>) -> (Vec<(&'static str, String)>, String) {
     let spec = &push.spec;
     let timestamp = Utc::now().timestamp().to_string();
     let nonce = rand::rng().random_range(100_000..u32::MAX).to_string();
     let mut query = vec![
-        ("signature", sign(&spec.token, &timestamp, &nonce, None)),
+        ("signature", sign([&spec.token, &timestamp, &nonce])),
         ("timestamp", timestamp.clone()),
         ("nonce", nonce.clone()),
     ];
@@ -333,12 +332,12 @@ fn render(push: &Push, key: Option<&AesKey>) -> (Vec<(&'static str, String)>, St
         Document::Json(members) => Value::Object(members.clone()).to_string(),
         Document::Xml(inside) => format!("<xml>{inside}</xml>"),
     };
-    let Some(key) = key else {
+    let Some(seal) = seal else {
         return (query, plain);
     };
     let random = std::array::from_fn(|_| LETTERS[rand::rng().random_range(0..LETTERS.len())]);
-    let encrypted = key.encrypt(random, plain.as_bytes(), &push.appid);
-    let signature = sign(&spec.token, &timestamp, &nonce, Some(&encrypted));
+    let encrypted = seal.seal(random, plain.as_bytes(), &push.appid);
+    let signature = sign([&spec.token, &timestamp, &nonce, &encrypted]);
     query.push(("encrypt_type", "aes".to_owned()));
     query.push(("msg_signature", signature));
     let compatible = spec.mode() == CallbackMode::Compatible;
@@ -411,11 +410,11 @@ async fn deliver_one(shared: Arc<Shared>, http: reqwest::Client, mut push: Push)
 }
 
 async fn push_until_answered(shared: &Shared, http: &reqwest::Client, push: &Push) -> bool {
-    let Ok(key) = push.spec.key() else {
+    let Ok(seal) = push.spec.seal() else {
         return false;
     };
     for _ in 0..TRIES {
-        let (query, body) = render(push, key.as_ref());
+        let (query, body) = render(push, seal.as_ref());
         shared.lock().counts.callback_tries += 1;
         shared.moved.notify_waiters();
         let request = http

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::account::Api;
+use super::api::Api;
 use super::reply::{Refusal, Reply};
 use super::send::{Inquiry, Request};
 use super::state::State;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::control::HELP;
+use super::control::list;
 use super::{
     AppSpec, CallbackFormat, CallbackMode, CallbackSpec, FakeWechat, LedgerDetail, Registration,
     SEND_PATH, STABLE_TOKEN_PATH, SimulateOptions,
@@ -17,7 +17,7 @@ use crate::signals::StopSignals;
 /// A fake WeChat: tokens, credits, templates, quotas, errcodes and faults, with a ledger of what
 /// really happened.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_long_help = HELP)]
+#[command(after_long_help = list())]
 pub struct Args {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8730")]
@@ -215,6 +215,7 @@ From a program, in place of https://api.weixin.qq.com:
   curl -s {base_url}/_control/popup \
       -d '{{"appid":"{appid}","openid":"oUser1","entries":[{{"template_id":"T1","status":"accept"}}]}}'
 
-{HELP}"#
+{}"#,
+        list()
     )
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::account::Api;
+use super::api::Api;
 use super::reply::{Refusal, Reply};
 use super::send::{Inquiry, Request, check_data, read_data};
 use super::state::State;

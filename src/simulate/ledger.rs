@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::account::Api;
+use super::api::Api;
 use super::tap::Why43101;
 
 /// The truth to compare a worker's belief with. Times are those of the fake's own clock.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::account::{Api, TemplateSpec};
+use super::account::TemplateSpec;
+use super::api::Api;
 use super::card::CardBody;
 use super::device::DeviceBody;
 use super::field::{self, Fault};

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::account::Api;
+use super::api::Api;
 use super::callback::{CallbackTiming, Push};
 use super::control::{self, CONTROL_PREFIX, Control, ControlRequest};
 use super::reply::{Refusal, Reply};

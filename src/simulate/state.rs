@@ -1,5 +1,7 @@
-//! Everything the fake knows, behind one mutex that is never held across an await, and what the
-//! calls other than a send do with it.
+//! Everything the fake knows, behind one mutex that is never held across an await.
+//!
+//! Start at [`State::arrive`], then [`State::judge`]; what each call does is in `send`, `calls`, `card`, `device`, `login` and
+//! `template`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,26 +10,23 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::json;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
-use super::account::{Api, App, Pair, TemplateSpec};
+use super::account::{App, Pair, TemplateSpec};
+use super::api::Api;
 use super::callback::{CallbackSpec, CallbackTiming, PUNISHMENT_EVENT, Push, PushedEvent};
 use super::card::CARD_FAILED_EVENT;
 use super::ledger::{Call, Counts, Ledger};
 use super::login::LoginCode;
-use super::quota::{self, Exceeded};
+use super::quota::Exceeded;
 use super::reply::{Refusal, Reply, mint_rid};
 use super::script::{Action, Capacity, Script, Subject};
-use super::send::{Inquiry, Request, TokenBody};
-use super::token::{Issued, Standing, Tokens};
+use super::send::{Inquiry, Request};
+use super::token::{Standing, Tokens};
 use super::{LedgerDetail, Registration, SimulateOptions};
 
-/// Clearings of quotas a month.
-const CLEARINGS_PER_MONTH: u32 = 10;
-/// How many failed calls `rid/get` remembers, and for how long.
+/// How many failed calls `rid/get` remembers.
 const RIDS_MAX: usize = 10_000;
-const RID_LIFE: TimeDelta = TimeDelta::days(7);
 
 /// What connections and controls share.
 pub(super) struct Shared {
@@ -64,14 +63,14 @@ impl std::fmt::Debug for Shared {
 }
 
 /// A failed call, for `rid/get`.
-struct RidRecord {
-    rid: String,
-    appid: String,
-    at: DateTime<Utc>,
-    url: String,
-    body: String,
-    reply: String,
-    client_ip: String,
+pub(super) struct RidRecord {
+    pub rid: String,
+    pub appid: String,
+    pub at: DateTime<Utc>,
+    pub url: String,
+    pub body: String,
+    pub reply: String,
+    pub client_ip: String,
 }
 
 /// Everything the fake knows.
@@ -93,7 +92,7 @@ pub(super) struct State {
     epoch: u64,
     clock_offset: TimeDelta,
     last_msgid: i64,
-    rids: VecDeque<RidRecord>,
+    pub rids: VecDeque<RidRecord>,
     /// Login codes that were issued.
     pub logins: HashMap<String, LoginCode>,
 }
@@ -505,159 +504,6 @@ impl State {
         };
         Err(Refusal::new(errcode))
     }
-
-    fn judge_plain_token(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
-        let appid = self.check_credentials(inquiry)?.appid.to_string();
-        let now = self.now();
-        Ok(token_reply(&self.tokens.issue_plain(
-            &appid,
-            now,
-            &mut self.rng,
-        )))
-    }
-
-    fn judge_stable_token(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
-        let body = self.check_credentials(inquiry)?;
-        let now = self.now();
-        let issued = if body.force_refresh {
-            let forced = self.tokens.issue_forced(&body.appid, now, &mut self.rng);
-            forced.map_err(|_| Refusal::new(45009))?
-        } else {
-            self.tokens.issue_stable(&body.appid, now, &mut self.rng)
-        };
-        Ok(token_reply(&issued))
-    }
-
-    /// Checks a token request in WeChat's order and counts it.
-    fn check_credentials<'a>(
-        &mut self,
-        inquiry: &'a Inquiry<'_>,
-    ) -> Result<&'a TokenBody<'a>, Refusal> {
-        inquiry.check_method()?;
-        let Request::Token(body) = &inquiry.request else {
-            return Err(Refusal::new(47001));
-        };
-        let body = body.as_ref().map_err(|errcode| Refusal::new(*errcode))?;
-        let refuse = |errcode| Err(Refusal::new(errcode));
-        match body {
-            _ if body.grant_type != "client_credential" => return refuse(40002),
-            _ if body.appid.is_empty() => return refuse(41002),
-            _ if body.secret.is_empty() => return refuse(41004),
-            _ => {}
-        }
-        let spec = self
-            .apps
-            .get(&*body.appid)
-            .and_then(|app| app.spec.as_ref());
-        match spec {
-            None if self.is_open() => {}
-            None => return refuse(40013),
-            Some(spec) if !spec.secret.is_empty() && spec.secret != body.secret => {
-                return refuse(40125);
-            }
-            Some(spec) if spec.secret_frozen => return refuse(40243),
-            Some(spec) => {
-                let listed = |ips: &Vec<_>| ips.contains(&inquiry.client_ip);
-                if !spec.ip_whitelist.as_ref().is_none_or(listed) {
-                    let ip = inquiry.client_ip;
-                    let text = format!("invalid ip {ip} ipv6 ::ffff:{ip}, not in whitelist");
-                    return Err(Refusal::with_text(40164, text));
-                }
-                if spec.admin_confirmation {
-                    return refuse(89503);
-                }
-            }
-        }
-        self.meter(&body.appid, inquiry.api)?;
-        Ok(body)
-    }
-
-    fn judge_quota_get(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
-        inquiry.check_method()?;
-        let appid = self.authorize(inquiry)?;
-        let body = inquiry.json()?;
-        let path = body["cgi_path"].as_str().unwrap_or_default();
-        let api = Api::from_path(path).ok_or_else(|| Refusal::new(76021))?;
-        let now = self.now();
-        let app = self.app(&appid);
-        let limits = app.limits(api);
-        let used = app.meters.entry(api).or_default().used_today(now);
-        let daily = limits.daily.unwrap_or(i64::MAX.unsigned_abs());
-        let mut reply = json!({
-            "errcode": 0,
-            "errmsg": "ok",
-            "quota": {"daily_limit": daily, "used": used, "remain": daily.saturating_sub(used)},
-        });
-        if let Some(per_minute) = limits.per_minute {
-            reply["rate_limit"] = json!({"call_count": per_minute, "refresh_second": 60});
-            reply["component_rate_limit"] = json!({"call_count": 0, "refresh_second": 0});
-        }
-        Ok(Reply::ok(reply.to_string()))
-    }
-
-    fn judge_rid_get(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
-        inquiry.check_method()?;
-        let appid = self.authorize(inquiry)?;
-        let body = inquiry.json()?;
-        let rid = body["rid"].as_str().unwrap_or_default();
-        let groups: Vec<&str> = rid.split('-').collect();
-        let is_hex = |g: &&str| g.len() == 8 && g.bytes().all(|b| b.is_ascii_hexdigit());
-        if groups.len() != 3 || !groups.iter().all(is_hex) {
-            return Err(Refusal::new(76002));
-        }
-        let record = self.rids.iter().find(|record| record.rid == rid);
-        let record = record.ok_or_else(|| Refusal::new(76001))?;
-        if record.appid != appid {
-            return Err(Refusal::new(76003));
-        }
-        if self.now() - record.at > RID_LIFE {
-            return Err(Refusal::new(76004));
-        }
-        let request = json!({
-            "invoke_time": record.at.timestamp(),
-            "cost_in_ms": 1,
-            "request_url": record.url,
-            "request_body": record.body,
-            "response_body": record.reply,
-            "client_ip": record.client_ip,
-        });
-        let reply = json!({"errcode": 0, "errmsg": "ok", "request": request});
-        Ok(Reply::ok(reply.to_string()))
-    }
-
-    fn judge_clear_quota(&mut self, inquiry: &Inquiry<'_>) -> Result<Reply, Refusal> {
-        inquiry.check_method()?;
-        let appid = if inquiry.api == Api::ClearQuotaV2 {
-            self.check_credentials(inquiry)?.appid.to_string()
-        } else {
-            let appid = self.authorize(inquiry)?;
-            if inquiry.json()?["appid"].as_str() != Some(&appid) {
-                return Err(Refusal::new(40013));
-            }
-            appid
-        };
-        let month = quota::beijing_month(self.now());
-        let app = self.app(&appid);
-        if app.clearings.0 != month {
-            app.clearings = (month, 0);
-        }
-        if app.clearings.1 >= CLEARINGS_PER_MONTH {
-            return Err(Refusal::new(48006));
-        }
-        app.clearings.1 += 1;
-        app.meters.values_mut().for_each(quota::Meter::clear);
-        Ok(Reply::ok(r#"{"errcode":0,"errmsg":"ok"}"#.to_owned()))
-    }
-}
-
-fn token_reply(issued: &Issued) -> Reply {
-    let Issued {
-        access_token,
-        expires_in,
-    } = issued;
-    Reply::ok(format!(
-        r#"{{"access_token":"{access_token}","expires_in":{expires_in}}}"#
-    ))
 }
 
 #[cfg(test)]

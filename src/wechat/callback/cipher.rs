@@ -1,4 +1,4 @@
-//! The encryption of callbacks: AES-256-CBC with a padding block of 32 bytes around random bytes, length, message, appid.
+//! Decrypting callbacks: AES-256-CBC with a padding block of 32 bytes around random bytes, length, message, appid.
 //!
 //! Source: <https://developers.weixin.qq.com/miniprogram/dev/framework/server-ability/message-push.html>
 
@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use cbc::cipher::block_padding::NoPadding;
-use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
+use cbc::cipher::{BlockModeDecrypt, KeyIvInit};
 use secrecy::zeroize::Zeroize;
 
 /// Padding fills up to a multiple of this; PKCS#7 as libraries have it would use AES's own 16.
@@ -100,24 +100,6 @@ impl AesKey {
             .decrypt_padded::<NoPadding>(&mut bytes)
             .map_err(|_| Undecipherable)?;
         open(strip_padding(padded)?)
-    }
-
-    /// Encrypts an event as WeChat does. The base64 text is what `Encrypt` holds.
-    #[must_use]
-    pub fn encrypt(&self, random: [u8; RANDOM_BYTES], message: &[u8], appid: &str) -> String {
-        let length = u32::try_from(message.len()).expect("a message is far shorter than 4 GiB");
-        let mut bytes =
-            Vec::with_capacity(HEAD_BYTES + message.len() + appid.len() + PADDING_BLOCK);
-        bytes.extend_from_slice(&random);
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(message);
-        bytes.extend_from_slice(appid.as_bytes());
-        let missing = PADDING_BLOCK - bytes.len() % PADDING_BLOCK;
-        let pad = u8::try_from(missing).expect("a padding is 1 to 32");
-        bytes.resize(bytes.len() + missing, pad);
-        let cipher = cbc::Encryptor::<Aes256>::new_from_slices(&self.0, self.iv())
-            .expect("the key has 32 bytes and the vector 16");
-        STANDARD.encode(cipher.encrypt_padded_vec::<NoPadding>(&bytes))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wxnotify::http::callback::Callbacks;
+use wxnotify::simulate::sealing::Seal;
 use wxnotify::store::Store;
 use wxnotify::telemetry;
 use wxnotify::wechat::callback::cipher::AesKey;
@@ -310,7 +311,7 @@ async fn the_log_shows_neither_openid_nor_token_nor_key() {
             .is_ok()
     })
     .await;
-    let key = AesKey::from_encoding_aeskey(AESKEY).unwrap();
+    let seal = Seal::of_key(AESKEY).unwrap();
     let timestamp = chrono::Utc::now().timestamp().to_string();
     let mut answers = Vec::new();
     let mut event = sent_event("oSecretOpenid", MSGID);
@@ -320,7 +321,7 @@ async fn the_log_shows_neither_openid_nor_token_nor_key() {
         (json!([]), "wxother"),
     ] {
         event["List"] = list;
-        let encrypted = key.encrypt([b'r'; 16], event.to_string().as_bytes(), appid);
+        let encrypted = seal.seal([b'r'; 16], event.to_string().as_bytes(), appid);
         let query = [
             ("timestamp", timestamp.as_str()),
             ("nonce", "secretNonce"),
