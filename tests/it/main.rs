@@ -31,6 +31,7 @@ mod schema;
 mod security;
 mod simulate;
 mod templates;
+mod tidy;
 mod tokens;
 mod views;
 mod wechat_client;
