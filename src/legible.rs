@@ -93,6 +93,20 @@ pub fn few(words: &[String]) -> String {
     }
 }
 
+/// A database error without its detail, which may print a row, and without what only says that it is one.
+pub(crate) fn describe(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(refused) => format!(
+            "{} (SQLSTATE {})",
+            refused.message(),
+            refused.code().unwrap_or_default()
+        ),
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Tls(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -37,6 +37,7 @@
 //! | [`config`], [`address`] | settings, each typed once; where the database is |
 //! | [`telemetry`] | logs and metrics |
 //! | [`operate`] | the operators' commands |
+//! | [`console`] | pages for operators: people, sessions, verbs, batches |
 //! | [`simulate`] | the fake WeChat, for tests, demo and other programs |
 //! | [`demo`] | everything at once, and the proof |
 //! | [`postgres`] | a throwaway Postgres |

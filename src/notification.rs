@@ -8,6 +8,7 @@
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 
 /// A notification that is leased by this worker and may be sent now.
 #[derive(Clone)]
@@ -352,6 +353,72 @@ impl PauseUntil {
             Self::After(span) => Some(span.as_secs_f64()),
             _ => None,
         }
+    }
+}
+
+/// A login code that this worker may exchange.
+#[derive(Debug)]
+pub struct ClaimedLogin {
+    /// The row.
+    pub id: i64,
+    /// Whose secret exchanges it.
+    pub appid: String,
+    /// The code.
+    pub code: SecretString,
+    /// Which of the row's claims this is: the fence.
+    pub claim: i16,
+}
+
+/// What an exchange led to.
+#[derive(Debug, PartialEq)]
+pub struct LoginOutcome {
+    /// The row.
+    pub id: i64,
+    /// The claim it was made under.
+    pub claim: i16,
+    /// What becomes of the row.
+    pub verdict: LoginVerdict,
+    /// WeChat's errcode.
+    pub errcode: Option<i64>,
+    /// WeChat's errmsg, or the transport failure.
+    pub errmsg: Option<String>,
+    /// WeChat's request id.
+    pub rid: Option<String>,
+}
+
+/// What becomes of a row after an exchange.
+#[derive(Debug, PartialEq)]
+pub enum LoginVerdict {
+    /// It has its receiver now.
+    Receiver(Openid),
+    /// Its code is of no use: it never will have one.
+    Dead {
+        /// What became of the user's credit.
+        credit: Credit,
+    },
+    /// The code is tried again, if it still lives then.
+    Retry {
+        /// From now.
+        after: Duration,
+        /// This call may have used it.
+        unclear: bool,
+    },
+}
+
+impl LoginVerdict {
+    /// The label of the metric.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Receiver(_) => "openid",
+            Self::Dead { .. } => "dead",
+            Self::Retry { .. } => "retry",
+        }
+    }
+}
+
+impl fmt::Display for LoginVerdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.label())
     }
 }
 

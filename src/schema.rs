@@ -138,7 +138,7 @@ pub enum SchemaError {
         our_level: i32,
     },
     /// A statement failed.
-    #[error("{what}: {}", crate::store::describe(error))]
+    #[error("{what}: {}", crate::legible::describe(error))]
     Database {
         /// What was being done.
         what: String,

@@ -42,6 +42,7 @@ use crate::wechat::Dispute;
 use crate::{failpoint, telemetry};
 
 pub use crate::address::{Address, Route};
+pub(crate) use crate::legible::describe;
 pub use apps::SendingApp;
 pub use connections::{Borrowed, Connections, Sessions};
 pub use credits::ClaimPolicy;
@@ -119,20 +120,6 @@ pub enum StoreError {
         /// What sqlx reported. Not shown whole: a database error's detail may hold a row.
         source: sqlx::Error,
     },
-}
-
-/// A database error without its detail, which may print a row, and without what only says that it is one.
-pub(crate) fn describe(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(refused) => format!(
-            "{} (SQLSTATE {})",
-            refused.message(),
-            refused.code().unwrap_or_default()
-        ),
-        sqlx::Error::Io(error) => error.to_string(),
-        sqlx::Error::Tls(error) => error.to_string(),
-        other => other.to_string(),
-    }
 }
 
 /// A value in an answer that no type of ours holds, a time beyond all times for one, makes its decoder panic: that costs the

@@ -2,6 +2,8 @@
 //!
 //! Passwords are kept as Argon2id hashes. An unknown name costs as much time as a wrong password and gets the same answer, and so does who
 //! has tried too often. A session is a random number in a cookie, of which the database holds the hash.
+//!
+//! Start at [`log_in`].
 
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;

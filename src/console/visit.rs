@@ -1,4 +1,6 @@
 //! Who asks: the session behind a request, what its person may do, in which language. And what no request may be: forged by another site.
+//!
+//! Start at [`Visit`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -79,20 +79,23 @@ fn judge_errcode(
         rule.disposition
     };
     let until = rule.pause.unwrap_or(PauseUntil::After(PAUSE));
+    let parked = |waiting_for| {
+        park(
+            waiting_for,
+            park_for(until),
+            rule,
+            notification,
+            policy,
+            now,
+        )
+    };
     let mut effects = Vec::new();
     let verdict = match disposition {
         Disposition::Sent => Verdict::Sent,
-        // A long-term message spends no credit: that there is none means that the user turned it off. A row in doubt ends.
-        Disposition::Dead
-            if notification.kind == Kind::LongTerm
-                && rule.credit == Credit::Gone
-                && !notification.in_doubt =>
-        {
-            Verdict::Park {
-                waiting_for: WaitingFor::Refused,
-                after: REFUSED_LOOK,
-            }
-        }
+        Disposition::Dead if waits_for_accept(rule, notification) => Verdict::Park {
+            waiting_for: WaitingFor::Refused,
+            after: REFUSED_LOOK,
+        },
         Disposition::Dead => Verdict::Dead {
             credit: rule.credit,
         },
@@ -103,26 +106,13 @@ fn judge_errcode(
         Disposition::PauseUser => {
             let pause = park_for(until).max(Duration::from_secs(1));
             let jitter = pause.mul_f64(1.5).min(PARK_MAX).mul_f64(rand::random());
-            park(
-                WaitingFor::User,
-                span_of(until) + jitter,
-                rule,
-                notification,
-                policy,
-                now,
-            )
+            let after = span_of(until) + jitter;
+            park(WaitingFor::User, after, rule, notification, policy, now)
         }
         Disposition::RefreshToken | Disposition::PauseApp => {
             let reason = format!("errcode {errcode}");
             effects.push(pause_app(notification, until, reason, Some(errcode)));
-            park(
-                WaitingFor::App,
-                park_for(until),
-                rule,
-                notification,
-                policy,
-                now,
-            )
+            parked(WaitingFor::App)
         }
         Disposition::PauseTemplate => {
             effects.push(Effect::PauseTemplate {
@@ -132,14 +122,7 @@ fn judge_errcode(
                 reason: format!("errcode {errcode}"),
                 errcode: Some(errcode),
             });
-            park(
-                WaitingFor::Template,
-                park_for(until),
-                rule,
-                notification,
-                policy,
-                now,
-            )
+            parked(WaitingFor::Template)
         }
     };
     let sound = !matches!(
@@ -156,6 +139,12 @@ fn judge_errcode(
         effects,
         sound,
     }
+}
+
+/// A long-term message spends no credit: that there is none means that the user turned it off, until the next accept. A row in
+/// doubt ends.
+fn waits_for_accept(rule: &ErrcodeRule, notification: &Notification) -> bool {
+    notification.kind == Kind::LongTerm && rule.credit == Credit::Gone && !notification.in_doubt
 }
 
 /// A retry, or death when this was the last attempt or the code's own retries are used up.

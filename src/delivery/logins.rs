@@ -4,85 +4,19 @@
 //! more, and the database, which counts these calls, then gives it up. [`judge`] is pure: it
 //! needs no more than the answer.
 
-use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Timelike, Utc};
-use secrecy::SecretString;
 
 use super::Deliverer;
-use crate::notification::{Conclusion, Credit, Effect, Openid, PauseUntil};
+use crate::notification::{
+    ClaimedLogin, Conclusion, Effect, LoginOutcome, LoginVerdict, PauseUntil,
+};
 use crate::wechat::errcode::{CALLED_TOO_OFTEN, Disposition, ErrcodeTable, SYSTEM_BUSY};
 use crate::wechat::login::LoginReply;
 
 /// The pause where a rule has none.
 const PAUSE: Duration = Duration::from_secs(300);
-
-/// A login code that this worker may exchange.
-#[derive(Debug)]
-pub struct ClaimedLogin {
-    /// The row.
-    pub id: i64,
-    /// Whose secret exchanges it.
-    pub appid: String,
-    /// The code.
-    pub code: SecretString,
-    /// Which of the row's claims this is: the fence.
-    pub claim: i16,
-}
-
-/// What an exchange led to.
-#[derive(Debug, PartialEq)]
-pub struct LoginOutcome {
-    /// The row.
-    pub id: i64,
-    /// The claim it was made under.
-    pub claim: i16,
-    /// What becomes of the row.
-    pub verdict: LoginVerdict,
-    /// WeChat's errcode.
-    pub errcode: Option<i64>,
-    /// WeChat's errmsg, or the transport failure.
-    pub errmsg: Option<String>,
-    /// WeChat's request id.
-    pub rid: Option<String>,
-}
-
-/// What becomes of a row after an exchange.
-#[derive(Debug, PartialEq)]
-pub enum LoginVerdict {
-    /// It has its receiver now.
-    Receiver(Openid),
-    /// Its code is of no use: it never will have one.
-    Dead {
-        /// What became of the user's credit.
-        credit: Credit,
-    },
-    /// The code is tried again, if it still lives then.
-    Retry {
-        /// From now.
-        after: Duration,
-        /// This call may have used it.
-        unclear: bool,
-    },
-}
-
-impl LoginVerdict {
-    /// The label of the metric.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Receiver(_) => "openid",
-            Self::Dead { .. } => "dead",
-            Self::Retry { .. } => "retry",
-        }
-    }
-}
-
-impl fmt::Display for LoginVerdict {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.label())
-    }
-}
 
 impl Deliverer {
     /// Exchanges a claimed login code. Never fails: whatever happens is an outcome, and effects for the worker to store.

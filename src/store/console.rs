@@ -1,4 +1,6 @@
 //! Statements of the console alone: its lists, and its people and sessions. What commands ask, too, stands with the operators' statements.
+//!
+//! Start at [`Store::find_by_ids`].
 
 use std::time::Duration;
 

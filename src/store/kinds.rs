@@ -7,7 +7,7 @@ use sqlx::Row as _;
 
 use super::statement::statement;
 use super::{Store, StoreError, without_nul};
-use crate::delivery::logins::{ClaimedLogin, LoginOutcome, LoginVerdict};
+use crate::notification::{ClaimedLogin, LoginOutcome, LoginVerdict};
 
 impl Store {
     /// Claims up to `rows` login codes of these mini-programs for `claim_for`, and dead-letters expired ones of every

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::Worker;
-use crate::delivery::logins::{ClaimedLogin, LoginOutcome};
 use crate::notification::Conclusion;
+use crate::notification::{ClaimedLogin, LoginOutcome};
 use crate::store::StoreError;
 use crate::telemetry;
 

@@ -101,6 +101,27 @@ async fn prepare(connection: &mut PgConnection, sql: &str) -> sqlx::Result<Recor
     })
 }
 
+/// The statements of the worker and the commands: `sql/` and its subjects, without what is made in the database, what looks at foreign or
+/// older ones, and what people type.
+fn files_of_statements() -> Vec<PathBuf> {
+    const OTHERS: [&str; 5] = ["demo", "doctor", "migrate", "operator", "schema"];
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sql");
+    let list = |folder: &PathBuf| -> Vec<PathBuf> {
+        std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    };
+    let folders = list(&root).into_iter().filter(|path| path.is_dir());
+    let subjects = folders.filter(|path| !OTHERS.iter().any(|other| path.ends_with(other)));
+    let files = subjects
+        .chain([root.clone()])
+        .flat_map(|folder| list(&folder));
+    files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "sql"))
+        .collect()
+}
+
 /// A worker or command of the last release beside the present schema: during a rolling deploy, and after a rollback of the
 /// binary alone.
 #[tokio::test]
@@ -109,22 +130,19 @@ async fn every_statement_of_the_last_release_still_prepares_with_the_same_types(
     let mut connection = database.connect().await;
     let path = fixture("statements.json");
     if is_recording() {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sql");
         let mut statements = BTreeMap::new();
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let file = entry.unwrap().path();
-            if file.extension().is_some_and(|extension| extension == "sql") {
-                let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-                let text = std::fs::read_to_string(&file).unwrap();
-                let sql: Vec<&str> = text
-                    .lines()
-                    .filter(|line| !line.starts_with("--"))
-                    .collect();
-                statements.insert(
-                    name,
-                    prepare(&mut connection, &sql.join("\n")).await.unwrap(),
-                );
-            }
+        for file in files_of_statements() {
+            let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let sql: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.starts_with("--"))
+                .collect();
+            let prepared = prepare(&mut connection, &sql.join("\n")).await.unwrap();
+            assert!(
+                statements.insert(name, prepared).is_none(),
+                "two statements of one name: {file:?}"
+            );
         }
         let text = serde_json::to_string_pretty(&statements).unwrap();
         std::fs::write(path, text + "\n").unwrap();

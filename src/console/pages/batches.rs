@@ -1,4 +1,6 @@
 //! Batches: preview and confirmation on one page, then progress, stop and undo.
+//!
+//! Start at [`preview`].
 
 use axum::extract::{Form, Path};
 use axum::http::StatusCode;

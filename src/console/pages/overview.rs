@@ -1,4 +1,6 @@
 //! The overview: what needs somebody now, in sentences, worst first; then numbers; then pictures.
+//!
+//! Start at [`show`], then [`look`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

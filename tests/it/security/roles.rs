@@ -737,7 +737,7 @@ async fn roles_are_made_by_whoever_may_and_granted_by_the_next_migration() {
             .fetch_one(&mut administrator)
             .await
             .unwrap(),
-        4
+        5
     );
     for name in ["one", "two", "three"] {
         run(

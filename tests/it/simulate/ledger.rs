@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wxnotify::simulate::{Counts, LedgerDetail, SEND_PATH, STABLE_TOKEN_PATH, SimulateOptions};
+use wxnotify::simulate::{LedgerDetail, SEND_PATH, STABLE_TOKEN_PATH, SimulateOptions};
 
 use super::{APP, TEMPLATE, USER, World, assert_refused, assert_sent, message};
 
