@@ -5,10 +5,14 @@
 //!
 //! Openids and message bodies are personal data: the `Debug` and `Display` of everything here leave them out.
 
+mod kind;
+
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
+
+pub use kind::Kind;
 
 /// A notification that is leased by this worker and may be sent now.
 #[derive(Clone)]
@@ -62,42 +66,6 @@ impl fmt::Debug for Notification {
             .field("in_doubt", &self.in_doubt)
             .field("expire_at", &self.expire_at)
             .finish_non_exhaustive()
-    }
-}
-
-/// Which of WeChat's subscriptions a notification uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// One accept, one message: a send spends a credit.
-    OneTime,
-    /// Any number of messages until the user turns it off.
-    LongTerm,
-    /// A device's messages, any number for one serial number and model.
-    Device,
-    /// A state, or the ext fields, of a service card.
-    ServiceCard,
-}
-
-impl Kind {
-    /// The kind stored as `text`, or `None` for a word this version does not know.
-    pub fn from_column(text: &str) -> Option<Self> {
-        match text {
-            "one_time" => Some(Self::OneTime),
-            "long_term" => Some(Self::LongTerm),
-            "device" => Some(Self::Device),
-            "service_card" => Some(Self::ServiceCard),
-            _ => None,
-        }
-    }
-
-    /// The word in the column `kind`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OneTime => "one_time",
-            Self::LongTerm => "long_term",
-            Self::Device => "device",
-            Self::ServiceCard => "service_card",
-        }
     }
 }
 

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::notification::{
-    Credit, Effect, Kind, Notification, Outcome, PauseUntil, Verdict, WaitingFor,
-};
+use crate::notification::{Credit, Effect, Notification, Outcome, PauseUntil, Verdict, WaitingFor};
 use crate::retry::RetryPolicy;
 use crate::wechat::Reply;
 use crate::wechat::errcode::{Disposition, ErrcodeRule, ErrcodeTable};
@@ -115,13 +113,7 @@ fn judge_errcode(
             parked(WaitingFor::App)
         }
         Disposition::PauseTemplate => {
-            effects.push(Effect::PauseTemplate {
-                appid: notification.appid.clone(),
-                template_id: notification.template_id.clone(),
-                until,
-                reason: format!("errcode {errcode}"),
-                errcode: Some(errcode),
-            });
+            effects.push(pause_template(notification, until, errcode));
             parked(WaitingFor::Template)
         }
     };
@@ -141,10 +133,13 @@ fn judge_errcode(
     }
 }
 
-/// A long-term message spends no credit: that there is none means that the user turned it off, until the next accept. A row in
-/// doubt ends.
+/// Where a message spends no credit, that there is none means that the user turned it off, until the next accept. A row in doubt
+/// ends.
 fn waits_for_accept(rule: &ErrcodeRule, notification: &Notification) -> bool {
-    notification.kind == Kind::LongTerm && rule.credit == Credit::Gone && !notification.in_doubt
+    !notification.kind.spends_credit()
+        && notification.kind.can_be_refused()
+        && rule.credit == Credit::Gone
+        && !notification.in_doubt
 }
 
 /// A retry, or death when this was the last attempt or the code's own retries are used up.
@@ -197,6 +192,16 @@ fn span_of(until: PauseUntil) -> Duration {
     match until {
         PauseUntil::After(span) => span,
         _ => park_for(until),
+    }
+}
+
+fn pause_template(notification: &Notification, until: PauseUntil, errcode: i64) -> Effect {
+    Effect::PauseTemplate {
+        appid: notification.appid.clone(),
+        template_id: notification.template_id.clone(),
+        until,
+        reason: format!("errcode {errcode}"),
+        errcode: Some(errcode),
     }
 }
 
@@ -262,7 +267,7 @@ pub(super) fn outcome_of(notification_id: i64, reply: &Reply, verdict: Verdict) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notification::sample;
+    use crate::notification::{Kind, sample};
 
     fn rule(errcode: i64, disposition: Disposition, pause: Option<PauseUntil>) -> ErrcodeRule {
         ErrcodeRule {

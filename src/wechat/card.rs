@@ -60,7 +60,7 @@ impl Standing {
 
 /// Whether WeChat can be asked if the row's send arrived.
 pub fn reads_back(notification: &Notification) -> bool {
-    notification.kind == Kind::ServiceCard
+    notification.kind.reads_back()
         && extra_of(notification).is_ok_and(|extra| extra.ext_json.is_none())
 }
 

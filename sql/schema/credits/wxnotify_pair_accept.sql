@@ -32,9 +32,9 @@ begin
     if p_hold and v_held is null and p_event.occurred_at + make_interval(secs => p_window_secs) < clock_timestamp()
        -- An accept of a long_term template is no credit.
        and not exists (select 1 from pending_notifications p
-                       where p.appid = p_event.appid and p.openid = p_event.openid and p.template_id = p_event.template_id and p.kind <> 'one_time')
+                       where p.appid = p_event.appid and p.openid = p_event.openid and p.template_id = p_event.template_id and not wxnotify_spends_credit(p.kind))
        and not exists (select 1 from notification_history h
-                       where h.appid = p_event.appid and h.openid = p_event.openid and h.template_id = p_event.template_id and h.kind <> 'one_time') then
+                       where h.appid = p_event.appid and h.openid = p_event.openid and h.template_id = p_event.template_id and not wxnotify_spends_credit(h.kind)) then
         begin
             insert into pending_notifications (appid, kind, openid, template_id, data, held, created_at)
             values (p_event.appid, 'one_time', p_event.openid, p_event.template_id, '{}', true, p_event.occurred_at)

@@ -7,7 +7,7 @@ declare
 begin
     v_ids := array(
         select p.id from pending_notifications p
-        where p.appid = p_appid and p.openid = p_openid and p.template_id = p_template_id and p.kind in ('one_time', 'long_term')
+        where p.appid = p_appid and p.openid = p_openid and p.template_id = p_template_id and wxnotify_can_be_refused(p.kind)
           and not p.held and p.in_doubt_since is null and (p.waiting_for is null or p.waiting_for in ('retry', 'user', 'pair'))
         limit 1000 for update skip locked);
     -- A later statement: its snapshot is newer than the locks, so a lease either waited for them or is seen here.

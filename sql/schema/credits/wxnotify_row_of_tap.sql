@@ -4,11 +4,11 @@ create or replace function wxnotify_row_of_tap(p_appid text, p_openid text, p_te
 language sql stable set search_path from current set enable_seqscan = off as $$
     select r.id
     from (select p.id, p.created_at from pending_notifications p
-          where p.appid = p_appid and p.openid = p_openid and p.template_id = p_template_id and p.kind = 'one_time'
+          where p.appid = p_appid and p.openid = p_openid and p.template_id = p_template_id and wxnotify_spends_credit(p.kind)
           union all
           -- The bound on finished_at keeps old partitions out.
           select h.id, h.created_at from notification_history h
-          where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id and h.kind = 'one_time'
+          where h.appid = p_appid and h.openid = p_openid and h.template_id = p_template_id and wxnotify_spends_credit(h.kind)
             and h.finished_at >= p_at - interval '1 minute') r
     where r.created_at between p_at - interval '1 minute' and p_at + make_interval(secs => p_window_secs)
       and not exists (select 1 from wechat_events c where c.notification_id = r.id)

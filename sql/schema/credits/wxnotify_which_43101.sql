@@ -34,7 +34,7 @@ begin
         select n.id, n.created_at, n.finished_at
         union
         select h.id, h.created_at, h.finished_at from notification_history h
-        where h.appid = n.appid and h.openid = n.openid and h.template_id = n.template_id and h.kind = 'one_time'
+        where h.appid = n.appid and h.openid = n.openid and h.template_id = n.template_id and wxnotify_spends_credit(h.kind)
           and h.status = 'dead' and h.errcode = 43101 and (h.finished_at, h.id) < (n.finished_at, n.id)
         order by 3, 1
     loop
@@ -59,7 +59,7 @@ begin
           and e.occurred_at <= v_until;
         select count(*) filter (where h.status in ('sent', 'presumed_sent')), count(*) filter (where h.status = 'unresolved')
         into v_sent, v_doubtful from notification_history h
-        where h.appid = n.appid and h.openid = n.openid and h.template_id = n.template_id and h.kind = 'one_time'
+        where h.appid = n.appid and h.openid = n.openid and h.template_id = n.template_id and wxnotify_spends_credit(h.kind)
           and h.finished_at <= d.finished_at and h.id <> d.id;
         v_doubtful := v_doubtful + (
             select count(*) from pending_notifications p
@@ -92,7 +92,7 @@ begin
             case certainty when 'likely' then '；该行在其后插入，但之后没有收到新的同意事件' else '' end);
         return;
     end if;
-    if n.kind <> 'one_time' then
+    if not wxnotify_spends_credit(n.kind) then
         which := 'refused';
         certainty := 'likely';
         evidence := 'Such a message spends no credit, so the user never subscribed or has turned it off.';

@@ -63,7 +63,7 @@ begin
           and (p.in_doubt_since is null or ((p.on_doubt = 'retry' or wxnotify_reads_back(p.kind, p.extra))
                 and not exists (select 1 from wxnotify_unowned_events(p_appid, p.openid, p.template_id, p.in_doubt_since))))
           -- What a user refuses waits for the next accept; tidy parks it. A doubt ends by its own policy.
-          and (not v_refused or p.in_doubt_since is not null or p.kind not in ('one_time', 'long_term') or not exists (
+          and (not v_refused or p.in_doubt_since is not null or not wxnotify_can_be_refused(p.kind) or not exists (
                 select 1 from wechat_refusals r where r.appid = p_appid and r.openid = p.openid and r.template_id = p.template_id))
         order by p.due, p.id + 0 limit p_rows for update of p skip locked) c;
     if v_ids is null then

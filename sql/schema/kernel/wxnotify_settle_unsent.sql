@@ -33,7 +33,7 @@ begin
             when p_verdicts[u.n] = 'expired' then case when p.in_doubt_since is null then 'expired' else 'unresolved' end
             when p_verdicts[u.n] <> 'dead' then p_verdicts[u.n]
             when p.in_doubt_since is null then 'dead'
-            when p_errcodes[u.n] is distinct from 43101 or p.kind <> 'one_time' then 'unresolved'
+            when p_errcodes[u.n] is distinct from 43101 or not wxnotify_spends_credit(p.kind) then 'unresolved'
             -- A refusal explains the 43101 by itself.
             when exists (select 1 from wechat_refusals r
                          where r.appid = p.appid and r.openid = p.openid and r.template_id = p.template_id) then 'unresolved'

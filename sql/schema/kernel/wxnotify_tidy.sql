@@ -57,7 +57,7 @@ begin
                 row_number() over (partition by user_key order by due, id) as turn,
                 template_id = any (v_paused) as template_paused,
                 user_key in (select unnest(v_busy)) as user_busy,
-                v_refused and in_doubt_since is null and kind in ('one_time', 'long_term') and exists (
+                v_refused and in_doubt_since is null and wxnotify_can_be_refused(kind) and exists (
                     select 1 from wechat_refusals r
                     where r.appid = p_appid and r.openid = front.openid and r.template_id = front.template_id) as refused,
                 (select min(d.due) from pending_notifications d

@@ -265,7 +265,7 @@ comment on column notifications.reason is 'Why it waits, or how it ended, in a s
 comment on column notifications.next_at is 'When something next happens to it; null: nothing by itself (final, or an operator must act).';
 comment on column notifications.openid is 'The receiver.';
 comment on column notifications.template_id is 'WeChat''s private template id.';
-comment on column notifications.kind is 'one_time, long_term, device or service_card.';
+comment on column notifications.kind is 'Which of WeChat''s subscriptions the message uses.';
 comment on column notifications.page is 'Page that the card opens.';
 comment on column notifications.data is 'The fields of the message.';
 comment on column notifications.lane is '0 urgent, 1 normal, 2 bulk.';

@@ -1,6 +1,7 @@
 //! What an INSERT may hold for login codes, device messages and service cards.
 
 use serde_json::{Value, json};
+use wxnotify::notification::Kind;
 
 use super::{Queue, insert, run};
 
@@ -361,4 +362,36 @@ async fn a_settle_of_what_was_found_is_idempotent_and_kept_back_while_the_row_is
         ),
         ("sent", "read_back", 0)
     );
+}
+
+/// What a kind spends, heeds and can be asked about is said in SQL and in Rust.
+#[tokio::test]
+async fn the_database_and_the_program_say_the_same_of_every_kind() {
+    let queue = Queue::new().await;
+    for kind in Kind::ALL {
+        let said: (bool, bool, bool) = sqlx::query_as(
+            "select wxnotify_spends_credit($1), wxnotify_can_be_refused($1), wxnotify_reads_back($1, '{}')",
+        )
+        .bind(kind.as_str())
+        .fetch_one(queue.pool())
+        .await
+        .unwrap();
+        let ours = (
+            kind.spends_credit(),
+            kind.can_be_refused(),
+            kind.reads_back(),
+        );
+        assert_eq!(said, ours, "{kind:?}");
+        assert_eq!(Kind::from_column(kind.as_str()), Some(kind));
+    }
+    let known: String = sqlx::query_scalar(
+        "select pg_get_constraintdef(c.oid) from pg_constraint c where c.conname = 'kind_is_known'
+         and c.conrelid = 'pending_notifications'::regclass",
+    )
+    .fetch_one(queue.pool())
+    .await
+    .unwrap();
+    let words = known.split('\'').skip(1).step_by(2);
+    let words: Vec<&str> = words.collect();
+    assert_eq!(words, Kind::ALL.map(Kind::as_str), "{known}");
 }
