@@ -2,6 +2,8 @@
 //!
 //! A command's own arguments and its `run` live in its module; this one lists them, loads the settings,
 //! starts the log, dispatches, and turns an error into words and an [`Exit`] code.
+//!
+//! Start at [`main`].
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -501,6 +503,10 @@ async fn stop_on_signals(stop: CancellationToken) {
     stop.cancel();
     signals.next().await;
     tracing::warn!("Stopped at once: what was in flight will be in doubt when its leases lapse");
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the second signal asks for just that"
+    )]
     std::process::exit(i32::from(Exit::Temporary as u8));
 }
 

@@ -4,6 +4,8 @@
 //! relative: the database's clock turns them into times, so workers with skewed clocks agree.
 //!
 //! Openids and message bodies are personal data: the `Debug` and `Display` of everything here leave them out.
+//!
+//! Start at [`Notification`], then [`Outcome`] and [`Conclusion`].
 
 mod kind;
 

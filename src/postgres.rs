@@ -12,6 +12,8 @@
 //! By default nothing is durable: a power cut may lose everything. [`Options::durable`] is for
 //! measurements and crash tests. Anybody on the machine may connect as superuser through loopback, so
 //! no real data belongs in here.
+//!
+//! Start at [`ThrowawayPostgres::start`].
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
@@ -272,6 +274,10 @@ impl ThrowawayPostgres {
             } else if Instant::now() > deadline {
                 "it accepted no connection in time"
             } else {
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "a thread of its own asks, and no runtime may be there"
+                )]
                 thread::sleep(Duration::from_millis(10));
                 continue;
             };

@@ -3,6 +3,8 @@
 //! The log goes to standard error, pretty on a terminal and JSON otherwise. [`METRICS`] lists every metric
 //! with its unit and labels; each is recorded through one function here and nowhere else. No label and no
 //! log line ever holds an openid, a token, a secret or a message's text.
+//!
+//! Start at [`METRICS`] for what is counted, at [`start_log`] for the log.
 
 use std::any::Any;
 use std::io::IsTerminal;

@@ -8,6 +8,8 @@
 //! Tokens come from `stable_token` in normal mode, which gives every worker the same one. If WeChat hands back the very
 //! token that failed, it is tried once more; if it fails again, one *forced* refresh is made within WeChat's budget.
 //! Forcing breaks the token of everybody else who uses the mini-program's secret, so it comes last.
+//!
+//! Start at [`TokenKeeper::token`].
 
 use std::{
     collections::HashMap,

@@ -2,6 +2,8 @@
 //!
 //! A parameter is obeyed, harmless, or refused by name with what to write instead; none is passed over that asks for something.
 //! No error shows a value: a password with an unescaped `@` or `?` may stand anywhere.
+//!
+//! Start at [`Parameters::parse`].
 
 use std::collections::BTreeMap;
 

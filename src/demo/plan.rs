@@ -2,6 +2,8 @@
 //!
 //! Every expectation is fixed before the first INSERT. Each row has a user and an order number of its own (duplicates share
 //! the user), and the number travels in the message, so that a message in WeChat's ledger names the row it belongs to.
+//!
+//! Start at [`Plan::new`], which has one row of every [`Fate`].
 
 use std::collections::HashMap;
 

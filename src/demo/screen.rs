@@ -1,6 +1,8 @@
 //! What the demo shows while it runs and at its end.
 //!
 //! On a terminal a bar moves under the story; a pipe gets the story's lines and, every other second, how far it is.
+//!
+//! Start at [`Screen`].
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};

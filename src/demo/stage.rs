@@ -1,4 +1,6 @@
 //! The stage of the demo: database, fake WeChat and worker, and everything that producers, operators and others do.
+//!
+//! Start at [`Stage::set_up`], then [`Stage::play`].
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -1,4 +1,6 @@
 //! `wxnotify app`: registering, pausing and resuming.
+//!
+//! Start at [`run`].
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};

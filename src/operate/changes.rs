@@ -2,6 +2,8 @@
 //!
 //! Each finds at most `--limit` rows, says what they are on `--dry-run`, else changes them in batches of a transaction
 //! each. A row that is in flight or in doubt by then is reported, not waited for.
+//!
+//! Start at [`cancel`]; the others go the same way.
 
 use std::io::IsTerminal;
 

@@ -2,6 +2,8 @@
 //!
 //! It looks (`sql/doctor/`, by [`crate::store::doctor`]), judges ([`checks`], pure) and reports. Nothing is changed, nothing is
 //! sent and no token is fetched. What this database user may not see is said to be not visible.
+//!
+//! Start at [`run`].
 
 pub mod checks;
 

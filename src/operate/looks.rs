@@ -1,4 +1,6 @@
 //! The commands that only look: `status`, `explain`, `dead`, `doubt list`.
+//!
+//! Start at [`status`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,7 @@
 //! What a command answers: one document for programs, text and aligned tables for people. The one output type of
 //! all operators' commands.
+//!
+//! Start at [`Report`].
 
 use std::io::IsTerminal;
 

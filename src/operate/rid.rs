@@ -1,5 +1,7 @@
 //! `wxnotify rid`: what WeChat saw of a failed call. WeChat's record holds the token, the receiver and the text of the
 //! message: only what is known to be harmless is shown, unless the operator asks for the rest.
+//!
+//! Start at [`run`].
 
 use chrono::{DateTime, Utc};
 use clap::Args;

@@ -1,4 +1,6 @@
 //! `wxnotify template`: what WeChat lists, how rows are checked against it, pausing and resuming.
+//!
+//! Start at [`run`].
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;

@@ -2,6 +2,8 @@
 //!
 //! Who replaces a view or trigger needs a lock that waits for everybody who uses it, while everybody who comes later waits
 //! behind: so it gives up after a quarter of a second, lets the others go on, and tries again.
+//!
+//! Start at [`apply`].
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

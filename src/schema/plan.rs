@@ -1,4 +1,6 @@
 //! What a migration is going to do in a database: looked up, compared and put in order. Nothing is changed here.
+//!
+//! Start at [`plan`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,4 +1,6 @@
 //! One file of `sql/schema/`: a function, view, trigger or policy, or grants; and the order in which they can be made.
+//!
+//! Start at [`Text`], then [`in_order`].
 
 use std::collections::BTreeMap;
 

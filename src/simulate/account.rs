@@ -1,4 +1,6 @@
 //! What the fake knows of each app: its secret, its templates, its users and their credits.
+//!
+//! Start at [`App`], then [`User`] and [`Pair`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;

@@ -2,6 +2,8 @@
 //!
 //! Events go through one task, so that a push outlives the call it tells of. A push is tried three times in all, as WeChat
 //! does, each time with a fresh timestamp and nonce.
+//!
+//! Start at [`CallbackSpec`], then [`deliver`].
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! Service cards: a code that a payment or a tap brought, the states it may go through, and reading the state back.
+//!
+//! Start at [`Card`].
 
 use std::borrow::Cow;
 

@@ -3,6 +3,8 @@
 //! A key is `<type><number>`, such as `thing2`; its whole prefix names the type. Length counts
 //! Unicode scalar values. What WeChat does not document is taken the lenient way, except that a
 //! value must be a string.
+//!
+//! Start at [`check`].
 
 /// What is wrong with a value; the errmsg of 47003 differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,6 @@
 //! Faults and errcodes on demand: which calls a [`Rule`] catches and what it does to them.
+//!
+//! Start at [`Rule`] and [`Action`], then [`Script::strike`].
 
 use std::time::Duration;
 

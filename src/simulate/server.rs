@@ -2,6 +2,8 @@
 //!
 //! hyper is used without a router: a fault may have to leave a call unanswered, cut its body or
 //! reset its connection, and a benchmark's worker must not wait for the fake.
+//!
+//! Start at [`serve`].
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};

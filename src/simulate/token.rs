@@ -1,4 +1,6 @@
 //! The two token families of every app: minting, handing over, replacing, expiring.
+//!
+//! Start at [`Tokens`].
 
 use std::collections::HashMap;
 

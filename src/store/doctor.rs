@@ -1,4 +1,6 @@
 //! What `wxnotify doctor` looks at: facts without a judgement. A fact that the user may not see is an error of its own.
+//!
+//! Start at [`Server`]; each fact has a type and a function `look_…`.
 
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! Each runs in a transaction of its own at READ COMMITTED whose settings are local to it, so it is safe behind
 //! a pooler too. The verbs write their own row in `operator_actions`.
+//!
+//! Start at [`Filter`], then the verbs: `cancel_notifications` and its neighbours.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! The access token, and the call that fetches it.
+//!
+//! Start at [`AccessToken`].
 
 use std::{
     fmt,

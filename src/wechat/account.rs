@@ -1,5 +1,7 @@
 //! What WeChat tells a mini-program about itself: its templates, its quotas, what it saw of a failed call. None of it sends
 //! a message, so each call may be repeated.
+//!
+//! Start at [`AccountError`], then the calls.
 
 use std::{collections::BTreeMap, time::Duration};
 

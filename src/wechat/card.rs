@@ -2,6 +2,8 @@
 //!
 //! WeChat wants strings that hold JSON; the rows hold the JSON itself. A card's state can be asked for, so a send whose
 //! reply was lost is settled by asking. Its ext fields cannot.
+//!
+//! Start at [`request`], then [`reads_back`].
 
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 //! A lane is one `(appid, lane)`. A pick starts at the lane's *watermark*, looking back a second, because rows become
 //! visible after their `due`. A *sweep* starts from the front and finds what the watermark has passed: rows of busy users,
 //! transactions that committed late. Sweeps have a duty limit, so that a long dead front costs little.
+//!
+//! Start at [`lease_until_stopped`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

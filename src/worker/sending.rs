@@ -1,4 +1,6 @@
 //! Sending: a batch is started durably, then its rows go to the slots, one attempt each.
+//!
+//! Start at [`open_batches`], then [`send_rows`].
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

@@ -1,4 +1,6 @@
 //! Settling: a batch's outcomes are written many at a time, again and again until the database has them.
+//!
+//! Start at [`settle_batch`].
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};

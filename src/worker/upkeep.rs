@@ -3,6 +3,8 @@
 //!
 //! Every task is idempotent and takes its locks with SKIP LOCKED or for one bounded statement, so it does not matter how
 //! many workers do it at once.
+//!
+//! Start at [`run`].
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

@@ -667,6 +667,25 @@ fn the_readmes_are_short_and_lead_to_every_page() {
     }
 }
 
+/// A recipe that names a file which has moved leads into the void.
+#[test]
+fn every_file_that_the_contributing_pages_name_exists() {
+    for page in CONTRIBUTING {
+        let text = text_of(page);
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_path = |name: &&str| {
+            ["src/", "sql/", "tests/", "migrations/", "deploy/"]
+                .iter()
+                .any(|folder| name.starts_with(folder))
+        };
+        let named: Vec<&str> = quoted.filter(is_path).collect();
+        assert!(named.len() > 20, "{page}: {named:?}");
+        for name in named {
+            assert!(root().join(name).exists(), "{page}: there is no {name}");
+        }
+    }
+}
+
 #[test]
 fn no_link_leads_nowhere() {
     let mut pages = pages_of_docs();

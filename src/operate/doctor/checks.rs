@@ -1,4 +1,6 @@
 //! From what was found to a verdict: pure, one function a subject.
+//!
+//! Start at [`Verdict`] and [`Finding`]; each function then stands for itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
