@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{BadSettings, LogSettings, SETTINGS, Setting, Settings, Sources};
 use crate::console;
 use crate::demo;
+use crate::exit::{Exit, Output};
 use crate::legible::legible_lines;
 use crate::limits;
 use crate::operate;
@@ -34,144 +35,55 @@ use crate::worker::{self, RunEnd, RunError, RunOptions};
 /// How long connecting for a migration may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 
-/// What the program's exit code tells. Above 64 they follow `sysexits.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Done as asked.
-    Done = 0,
-    /// Not done: the message says what is wrong and what to do next.
-    Failed = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// Done in part, or nothing was found: the output says what was left and why.
-    InPart = 3,
-    /// Settings are wrong; all of them are listed and nothing was started.
-    BadSettings = 64,
-    /// The database (or the throwaway Postgres) is out of reach or not migrated.
-    Unavailable = 69,
-    /// A fault of the program itself.
-    Internal = 70,
-    /// Stopped before all was finished; what remains is safe in the database, so start again.
-    Temporary = 75,
+/// The code that `error`, or whatever caused it, stands for.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    error
+        .chain()
+        .find_map(exit_of_cause)
+        .unwrap_or(Exit::Failed)
 }
 
-impl Exit {
-    /// Each code with its meaning, for `--help` and the documentation.
-    pub const MEANINGS: [(Self, &'static str); 8] = [
-        (Self::Done, "done as asked"),
-        (
-            Self::Failed,
-            "not done; the message says why and what to do next",
-        ),
-        (Self::Usage, "the command line is wrong"),
-        (
-            Self::InPart,
-            "done in part, or nothing found; the output says what was left",
-        ),
-        (
-            Self::BadSettings,
-            "settings are wrong; all are listed, nothing was started",
-        ),
-        (
-            Self::Unavailable,
-            "the database is out of reach or not migrated",
-        ),
-        (Self::Internal, "a fault of the program itself"),
-        (
-            Self::Temporary,
-            "stopped before all was finished; nothing is lost, start again",
-        ),
-    ];
-
-    /// The code that `error`, or whatever caused it, stands for.
-    #[must_use]
-    pub fn of_error(error: &anyhow::Error) -> Self {
-        error
-            .chain()
-            .find_map(Self::of_cause)
-            .unwrap_or(Self::Failed)
+fn exit_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if cause.is::<BadSettings>() {
+        return Some(Exit::BadSettings);
     }
-
-    fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        if cause.is::<BadSettings>() {
-            return Some(Self::BadSettings);
-        }
-        if let Some(error) = cause.downcast_ref::<operate::OperateError>() {
-            return Some(error.exit);
-        }
-        if cause.is::<postgres::PostgresError>() {
-            return Some(Self::Unavailable);
-        }
-        match cause.downcast_ref() {
-            Some(RunError::Migrate(error)) => return Self::of_schema_error(error),
-            Some(
-                RunError::Schema { .. }
-                | RunError::OtherText
-                | RunError::ReadOnly(_)
-                | RunError::Store(_),
-            ) => {
-                return Some(Self::Unavailable);
-            }
-            _ => {}
-        }
-        if let Some(error) = cause.downcast_ref() {
-            return Self::of_schema_error(error);
-        }
-        Self::of_database_error(cause.downcast_ref()?)
+    if let Some(error) = cause.downcast_ref::<operate::OperateError>() {
+        return Some(error.exit);
     }
-
-    fn of_schema_error(error: &SchemaError) -> Option<Self> {
-        match error {
-            SchemaError::TooOld { .. }
-            | SchemaError::Busy { .. }
-            | SchemaError::Encoding { .. }
-            | SchemaError::Server { .. }
-            | SchemaError::NoSchema
-            | SchemaError::MayNotCreate { .. } => Some(Self::Unavailable),
-            SchemaError::Database { error, .. } => Self::of_database_error(error),
-            SchemaError::Text { .. }
-            | SchemaError::Unreleased { .. }
-            | SchemaError::InUse { .. } => None,
-        }
+    if cause.is::<postgres::PostgresError>() {
+        return Some(Exit::Unavailable);
     }
-
-    fn of_database_error(error: &sqlx::Error) -> Option<Self> {
-        match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Some(Self::Unavailable),
-            sqlx::Error::Database(refusal) => refusal
-                .code()
-                .filter(|code| means_unavailable(code))
-                .map(|_| Self::Unavailable),
-            _ => None,
+    match cause.downcast_ref() {
+        Some(RunError::Migrate(error)) => return exit_of_schema_error(error),
+        Some(
+            RunError::Schema { .. }
+            | RunError::OtherText
+            | RunError::ReadOnly(_)
+            | RunError::Store(_),
+        ) => {
+            return Some(Exit::Unavailable);
         }
+        _ => {}
     }
+    if let Some(error) = cause.downcast_ref() {
+        return exit_of_schema_error(error);
+    }
+    Exit::of_database_error(cause.downcast_ref()?)
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+fn exit_of_schema_error(error: &SchemaError) -> Option<Exit> {
+    match error {
+        SchemaError::TooOld { .. }
+        | SchemaError::Busy { .. }
+        | SchemaError::Encoding { .. }
+        | SchemaError::Server { .. }
+        | SchemaError::NoSchema
+        | SchemaError::MayNotCreate { .. } => Some(Exit::Unavailable),
+        SchemaError::Database { error, .. } => Exit::of_database_error(error),
+        SchemaError::Text { .. } | SchemaError::Unreleased { .. } | SchemaError::InUse { .. } => {
+            None
+        }
     }
-}
-
-/// Whether an SQLSTATE says that the database cannot serve us: connection, authorization, no such
-/// database, resources, shutdown, or a schema that lacks our objects.
-fn means_unavailable(sqlstate: &str) -> bool {
-    let class = sqlstate.get(..2).unwrap_or_default();
-    matches!(class, "08" | "28" | "3D" | "53" | "57") || matches!(sqlstate, "42P01" | "42883")
-}
-
-/// How a command prints its results.
-#[derive(Debug, Clone, Copy)]
-pub struct Output {
-    /// JSON on standard output instead of text for people.
-    pub json: bool,
-    /// Colour in text for people.
-    pub color: bool,
 }
 
 /// When to colour.
@@ -352,7 +264,7 @@ pub fn main() -> ExitCode {
 
 /// Says on standard error what went wrong.
 fn report(error: &anyhow::Error, json: bool) -> ExitCode {
-    let exit = Exit::of_error(error);
+    let exit = exit_of(error);
     let is_closed_output = error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);

@@ -36,8 +36,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tracing::{info, warn};
 
-use crate::cli::{Exit, Output};
 use crate::config::Settings;
+use crate::exit::{Exit, Output};
 use crate::signals::StopSignals;
 use crate::store::Store;
 

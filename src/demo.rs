@@ -23,7 +23,7 @@ use self::comparison::{Belief, Comparison, compare};
 use self::plan::{Fate, Plan, ROWS_MIN, RefusedInsert};
 use self::screen::Screen;
 use self::stage::Stage;
-use crate::cli::{Exit, Output};
+use crate::exit::{Exit, Output};
 use crate::postgres::{Options, ThrowawayPostgres};
 use crate::signals::StopSignals;
 use crate::simulate::Ledger;

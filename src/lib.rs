@@ -23,7 +23,7 @@
 //!
 //! | module | what it owns |
 //! |---|---|
-//! | [`cli`] | arguments; from `main` to [`worker::run`] |
+//! | [`cli`], [`exit`] | arguments; from `main` to [`worker::run`]; how a command ends |
 //! | [`worker`] | `run`, `work`, and the tasks: `starting`, `leasing` (the loop), `sending`, `settling`, `slots`, `waking`, `logins`, `upkeep` |
 //! | [`notification`] | the domain: a row on its way out, an outcome on its way back |
 //! | [`delivery`] | the way of one message; judgement, service cards, login codes, tokens, the breaker |
@@ -36,7 +36,7 @@
 //! | [`http`] | the listener: health, metrics, callbacks |
 //! | [`config`], [`address`] | settings, each typed once; where the database is |
 //! | [`telemetry`] | logs and metrics |
-//! | [`operate`] | the operators' commands |
+//! | [`operate`] | what operators do and read: `verbs` (no arguments, no text), `reports`, `doctor`, `commands` |
 //! | [`console`] | pages for operators: people, sessions, verbs, batches |
 //! | [`simulate`] | the fake WeChat, for tests, demo and other programs |
 //! | [`demo`] | everything at once, and the proof |
@@ -106,6 +106,7 @@ pub mod config;
 pub mod console;
 pub mod delivery;
 pub mod demo;
+pub mod exit;
 pub(crate) mod failpoint;
 pub mod http;
 pub(crate) mod legible;

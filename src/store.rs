@@ -12,18 +12,19 @@ pub mod batches;
 mod connecting;
 mod connections;
 pub mod console;
-mod credits;
+pub mod credits;
 pub mod doctor;
 mod errcodes;
 mod events;
 mod kernel;
 mod kinds;
-pub mod operators;
 pub mod quotas;
 pub(crate) mod statement;
+pub mod status;
 pub mod templates;
 mod tokens;
 mod upkeep;
+pub mod verbs;
 mod workers;
 
 use std::future::Future;
@@ -98,7 +99,7 @@ pub struct Store {
     /// A statement that has no answer by then failed, whatever became of it.
     deadline: Duration,
     /// For whom operators' statements are run; `None`: for the login itself.
-    acting: Option<Arc<operators::Acting>>,
+    acting: Option<Arc<verbs::Acting>>,
 }
 
 /// Why a statement has no result.

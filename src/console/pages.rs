@@ -23,7 +23,7 @@ use super::visit::{LANG_COOKIE, Visit};
 use super::words::{Lang, foreign, foreign_or_dash, time, time_or_dash};
 use crate::store::StoreError;
 use crate::store::console::Found;
-use crate::store::operators::App;
+use crate::store::status::App;
 
 /// What the address asks, by name; empty values are left out.
 pub(super) fn question(visit: &Visit) -> BTreeMap<String, String> {

@@ -25,7 +25,7 @@ use serde_json::json;
 use super::visit::{self, From, hash_of, lang_of, session_cookie};
 use super::words::Lang;
 use super::{Console, frame};
-use crate::cli::{Exit, Output};
+use crate::exit::{Exit, Output};
 use crate::store::{Store, StoreError};
 
 /// A session ends after so long, whatever its person does.

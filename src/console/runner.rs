@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::Console;
 use super::visit::{Role, store_of};
-use crate::store::operators::Audit;
+use crate::store::verbs::Audit;
 use crate::store::{Store, StoreError};
 
 /// Rows of one part.

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::words::Lang;
 use super::{Console, PATIENCE, frame};
 use crate::store::Store;
-use crate::store::operators::{Acting, Audit};
+use crate::store::verbs::{Acting, Audit};
 
 /// The language chosen.
 pub(super) const LANG_COOKIE: &str = "wxnotify_lang";

@@ -291,7 +291,7 @@ fn report(mut findings: Vec<Finding>) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Exit;
+    use crate::exit::Exit;
     use crate::operate::report::Style;
 
     fn lists(appids: &[&str]) -> Finding {

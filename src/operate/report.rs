@@ -11,7 +11,7 @@ use comfy_table::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::Exit;
+use crate::exit::Exit;
 use crate::legible::legible;
 
 /// How text is laid out.

@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::FromRow;
 
-use super::operators::Audit;
 use super::statement::statement;
+use super::verbs::Audit;
 use super::{Store, StoreError};
 
 /// A batch and how far it is; `rows = left_out + waiting + changed + unchanged`.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::FromRow;
 
-use super::operators::Audit;
 use super::statement::statement;
+use super::verbs::Audit;
 use super::{Store, StoreError};
 
 /// A row of a list.

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::types::Json;
 
-use super::operators::Audit;
 use super::statement::statement;
+use super::verbs::Audit;
 use super::{Store, StoreError};
 use crate::wechat::account::ListedTemplate;
 

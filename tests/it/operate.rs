@@ -3,7 +3,7 @@
 use clap::Parser;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use wxnotify::cli::Exit;
+use wxnotify::exit::Exit;
 use wxnotify::operate::report::{Report, Style};
 use wxnotify::operate::{OperateCommand, OperateError, execute};
 use wxnotify::store::Store;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, PgPool};
-use wxnotify::cli::Exit;
 use wxnotify::config::SETTINGS;
+use wxnotify::exit::Exit;
 use wxnotify::telemetry::METRICS;
 
 use crate::harness::{TestDatabase, make_schema, run, wxnotify};

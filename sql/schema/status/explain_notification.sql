@@ -14,6 +14,7 @@ declare
     v_template   wechat_templates%rowtype;
     v_receipt    text;   -- what a sent event that is no success says
     v_which      record; -- which 43101 it was
+    v_words_zh   text;   -- the reason's words in Chinese
     v_refused    record; -- the refusal that a row waits out
     v_blocker    record; -- who holds what the workers need
     v_holder     text;   -- that in words
@@ -36,6 +37,7 @@ begin
     status := n.status;
     next_at := n.next_at;
     v_next := to_char(n.next_at, v_form);
+    select r.words_zh into v_words_zh from notification_reasons r where r.reason_code = n.reason_code;
     v_doing := wxnotify_errcode_in_words(n.errcode, n.errmsg, false);
     v_doing_zh := wxnotify_errcode_in_words(n.errcode, n.errmsg, true);
     select r.new_id into v_new_id from notification_redrives r where r.redriven_id = p_id;
@@ -61,12 +63,7 @@ begin
     when 'due' then
         sentence := format('Due since %s: %s.', v_next, n.reason);
         sentence_zh := format('自 %s 起待发送：%s。', v_next,
-            case when n.reason like 'its login code%' then '正在用登录 code 换取 openid'
-                 when n.reason like '%in doubt' then '同一用户同一模板的上一条消息结果未知'
-                 when n.reason like 'an earlier%' then '同一用户的上一条消息正在发送'
-                 when n.reason like 'waits for notification%' then '等待同一 dedup_key 的另一条通知'
-                 when n.reason like 'expire_at%' then '已过 expire_at，即将过期'
-                 else '等待 worker 领取' end);
+            format(v_words_zh, (select k.id from notification_keys k where k.appid = n.appid and k.dedup_key = n.dedup_key)));
         if n.next_at > statement_timestamp() then
             sentence := format('It waits: %s.', n.reason);
         end if;
@@ -98,7 +95,7 @@ begin
     when 'in_doubt' then
         sentence := format('In doubt: a send begun at %s may have reached the user, and its reply was lost.', to_char(n.in_doubt_since, v_form));
         sentence_zh := format('结果未知：%s 开始的发送可能已送达用户，但回复丢失。', to_char(n.in_doubt_since, v_form));
-        if n.kind = 'service_card' and n.reason like '%WeChat is asked%' then
+        if n.reason_code = 'card_in_doubt' then
             what_next := format('WeChat is asked for the card''s state at %s: if it is there the row ends sent, else it is sent again.', v_next);
             what_next_zh := format('%s 向微信查询卡片状态：状态已存在则记为已发送，否则重新发送。', v_next);
         elsif n.on_doubt = 'hold' then
@@ -116,18 +113,15 @@ begin
     when 'paused' then
         sentence := format('Paused: %s.', n.reason);
         select r.refused_at, r.said_by into v_refused from wechat_refusals r
-        where r.appid = n.appid and r.openid = n.openid and r.template_id = n.template_id and n.reason like 'the user refused%';
-        sentence_zh := case when v_app.appid is null then format('已暂停：小程序 %s 未登记。', n.appid)
-                            when v_app.paused_until > statement_timestamp() then '已暂停：小程序暂停发送（' || coalesce(v_app.pause_reason, '未说明原因') || '）。'
-                            when v_template.paused_until > statement_timestamp() and v_template.removed_at is not null and v_template.pause_errcode = 40037
-                                then '已暂停：微信的模板列表中已没有该模板。'
-                            when v_template.paused_until > statement_timestamp() then '已暂停：模板暂停发送（' || coalesce(v_template.pause_reason, '未说明原因') || '）。'
-                            when n.reason like 'the user refused%' then format('已暂停：用户已拒绝该模板%s。', case v_refused.said_by
-                                when 'popup' then format('（%s 在弹窗中拒绝）', to_char(v_refused.refused_at, v_form))
-                                when 'change' then format('（%s 在消息菜单中关闭）', to_char(v_refused.refused_at, v_form))
-                                when '43101' then format('（%s 的发送返回 43101）', to_char(v_refused.refused_at, v_form)) else '' end)
-                            else '曾被暂停，等待轮到。' end;
-        if n.reason like 'the user refused%' then
+        where r.appid = n.appid and r.openid = n.openid and r.template_id = n.template_id and n.reason_code = 'user_refused';
+        sentence_zh := format('已暂停：%s。', format(v_words_zh, case n.reason_code
+            when 'app_paused' then coalesce(v_app.pause_reason, '未说明原因')
+            when 'template_paused' then coalesce(v_template.pause_reason, '未说明原因')
+            when 'user_refused' then case v_refused.said_by
+                when 'popup' then format('（%s 在弹窗中拒绝）', to_char(v_refused.refused_at, v_form))
+                when 'change' then format('（%s 在消息菜单中关闭）', to_char(v_refused.refused_at, v_form))
+                when '43101' then format('（%s 的发送返回 43101）', to_char(v_refused.refused_at, v_form)) else '' end end));
+        if n.reason_code = 'user_refused' then
             what_next := 'It goes on with the user''s next accept: ask for it in the mini-program.';
             what_next_zh := '用户再次同意后继续发送：请在小程序内重新请求订阅。';
         elsif v_app.appid is null then
@@ -152,12 +146,8 @@ begin
         end if;
     when 'sent' then
         sentence := format('Sent at %s%s: %s.', to_char(n.finished_at, v_form), coalesce(' with msgid ' || n.msgid, ''), n.reason);
-        sentence_zh := format('已于 %s 发送%s%s。', to_char(n.finished_at, v_form), coalesce('，msgid ' || n.msgid, ''),
-            case when n.may_be_doubled and n.settled_by = 'reply' then '；此前一次发送结果未知，用户可能收到两次'
-                 when n.may_be_doubled then '；不止一次发送结果未知，用户可能收到两次'
-                 when n.settled_by = 'event' then '，由微信的送达事件确认'
-                 when n.settled_by = 'operator' then '，由运维人员确认'
-                 when n.settled_by = 'read_back' then '，微信上的卡片已处于该状态或之后的状态' else '，微信已接受' end);
+        sentence_zh := format('已于 %s 发送%s：%s。', to_char(n.finished_at, v_form), coalesce('，msgid ' || n.msgid, ''),
+            format(v_words_zh, coalesce(n.receipt_status, n.receipt_code::text, '未说明原因')));
         if n.kind = 'service_card' and n.receipt_at is not null then
             v_receipt := coalesce(n.receipt_status, n.receipt_code::text, 'unknown');
             sentence_zh := sentence_zh || format('微信 %s 的事件报告推送失败：%s。', to_char(n.receipt_at, v_form), v_receipt);
@@ -232,7 +222,7 @@ begin
         end if;
     end case;
     if n.status = 'sent' and n.receipt_at is null
-       and exists (select 1 from notification_attempts a where a.notification_id = p_id and a.reason like 'disputed:%') then
+       and exists (select 1 from notification_attempts a where a.notification_id = p_id and wxnotify_attempt_code(a.reason) = 'disputed') then
         sentence := sentence || ' Its answer came for another notification, too, and is one of theirs at most: the msgid is disputed.';
         sentence_zh := sentence_zh || '同一应答也到达了另一条通知，至多属于其中之一：msgid 存疑。';
         what_next := 'Only WeChat''s sent event says whose it is; the timeline names the other notification.';
@@ -246,24 +236,24 @@ begin
         sentence_zh := sentence_zh || format('该模板在此之前暂停至 %s（%s）。', to_char(v_template.paused_until, v_form), coalesce(v_template.pause_reason, '未说明原因'));
     end if;
     if n.finished_at is null and n.status <> 'held' and (n.status = 'sending' or n.next_at <= statement_timestamp()) then
-        select b.* into v_blocker from wxnotify_blockers() b
-        where b.appid = n.appid or b.appid is null and b.holds not like 'the lock%' order by b.appid is null, b.since limit 1;
+        select b.* into v_blocker from wxnotify_holders() b
+        where b.appid = n.appid or b.appid is null and b.holds_code = 'tables' order by b.appid is null, b.since limit 1;
         if v_blocker.holds is not null then
             v_holder := coalesce('session ' || v_blocker.pid, 'prepared transaction ' || v_blocker.prepared)
                 || coalesce(' of user ' || v_blocker.username, '') || coalesce(' (' || v_blocker.application || ')', '');
             sentence := sentence || format(' It is held up%s: %s holds %s.', coalesce(' since ' || to_char(v_blocker.since, v_form), ''), v_holder, v_blocker.holds);
             sentence_zh := sentence_zh || format('被阻塞%s：%s 持有%s。', coalesce('（自 ' || to_char(v_blocker.since, v_form) || ' 起）', ''), v_holder,
-                case when v_blocker.appid is null then '表锁：' || v_blocker.holds else '该小程序的锁' end);
+                case v_blocker.holds_code when 'tables' then '表锁：' || v_blocker.holds else '该小程序的锁' end);
             what_next := format('Let that one commit or roll back, or end it: %s.', v_blocker.end_with);
             what_next_zh := format('请让其提交或回滚，或将其结束：%s。', v_blocker.end_with);
         end if;
     end if;
-    if n.finished_at is null and n.reason like 'the database refuses to move%' then
-        sentence := format('It has ended%s, but t%s.', case when exists (select 1 from notification_attempts a where a.notification_id = p_id and a.result = 'sent')
-            then ' (sent)' else '' end, substr(n.reason, 2));
-        sentence_zh := format('它已结束%s，但数据库拒绝将其移入历史表：%s。', case when exists (
+    if n.reason_code = 'move_refused' then
+        sentence := format('It has ended%s, but %s.', case when exists (select 1 from notification_attempts a where a.notification_id = p_id and a.result = 'sent')
+            then ' (sent)' else '' end, n.reason);
+        sentence_zh := format('它已结束%s，但%s：%s。', case when exists (
             select 1 from notification_attempts a where a.notification_id = p_id and a.result = 'sent') then '（已发送）' else '' end,
-            substr(n.reason, length('the database refuses to move it to the history: ') + 1));
+            v_words_zh, substr(n.reason, strpos(n.reason, ': ') + 2));
         what_next := format('It is not sent again. Remove the foreign key, trigger or rule that is not wxnotify''s (`wxnotify doctor` names it); moving it is tried again at %s.', v_next);
         what_next_zh := format('不会再次发送。请移除不属于 wxnotify 的外键、触发器或规则（`wxnotify doctor` 会列出）；%s 再次尝试移入。', v_next);
     end if;

@@ -1,10 +1,13 @@
+-- Each arm says a code; its words stand in notification_reasons. `details` fills their %s; `says` stands for them where WeChat's or the
+-- database's own words are the reason. The words are looked up last, for the rows that are shown.
 create or replace view notifications as
-select n.id, n.appid, n.status, n.reason, n.next_at, n.openid, n.template_id, n.kind, n.page, n.data, n.lane,
+select n.id, n.appid, n.status,
+       coalesce(n.says, (select format(w.words, n.details) from notification_reasons w where w.reason_code = n.reason_code)) as reason, n.next_at, n.openid, n.template_id, n.kind, n.page, n.data, n.lane,
        n.business_ref, n.dedup_key, n.send_at, n.expire_at, n.attempts, n.attempts_max, n.errcode, n.errmsg, n.msgid,
        n.in_doubt_since, n.may_be_doubled, n.credit, n.duplicate_of, n.worker, n.settled_by, n.on_doubt, n.producer,
-       n.last_attempt_at, n.created_at, n.finished_at, n.receipt_at, n.receipt_code, n.receipt_status
+       n.last_attempt_at, n.created_at, n.finished_at, n.receipt_at, n.receipt_code, n.receipt_status, n.reason_code
 from (
-    select 'sending'::text as status, 'being sent'::text as reason, l.expires_at as next_at,
+    select 'sending'::text as status, 'being_sent'::text as reason_code, null::text as details, null::text as says, l.expires_at as next_at,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, l.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -15,7 +18,7 @@ from (
     where l.started_at is not null
 
     union all
-    select 'held', 'a held credit, sent only when armed', nullif(r.due, 'infinity'),
+    select 'held', 'held', null, null, nullif(r.due, 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -25,10 +28,10 @@ from (
 
     union all
     select 'in_doubt',
-           case when r.kind = 'service_card' and not coalesce(r.extra ? 'ext_json', false) then 'a send may have arrived; WeChat is asked for the card''s state'
-                when r.waiting_for = 'obstacle' then r.errmsg
-                else case r.on_doubt when 'hold' then 'a send may have arrived; waits for evidence or an operator'
-                           else 'a send may have arrived; sent again when no evidence comes' end end,
+           case when r.kind = 'service_card' and not coalesce(r.extra ? 'ext_json', false) then 'card_in_doubt'
+                when r.waiting_for = 'obstacle' then 'move_refused'
+                else case r.on_doubt when 'hold' then 'doubt_on_hold' else 'in_doubt' end end,
+           null, case when r.waiting_for = 'obstacle' and not (r.kind = 'service_card' and not coalesce(r.extra ? 'ext_json', false)) then r.errmsg end,
            nullif(r.due, 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
@@ -39,7 +42,7 @@ from (
 
     union all
     -- paused, 1: the app is unknown or paused, beyond the row's time
-    select 'paused', case when a.appid is null then 'unknown app' else 'app paused: ' || coalesce(a.pause_reason, 'no reason given') end,
+    select 'paused', case when a.appid is null then 'unknown_app' else 'app_paused' end, coalesce(a.pause_reason, 'no reason given'), null,
            nullif(least(r.expire_at, r.login_until, case when a.appid is null then 'infinity' else greatest(r.due, a.paused_until, t.paused_until) end), 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
@@ -56,7 +59,8 @@ from (
 
     union all
     -- paused, 2: the template is paused, beyond the row's time. No index leads with the template: this reads the rows of its app.
-    select 'paused', 'template paused: ' || coalesce(t.pause_reason, 'no reason given'),
+    select 'paused', case when t.removed_at is not null and t.pause_errcode = 40037 then 'template_removed' else 'template_paused' end,
+           coalesce(t.pause_reason, 'no reason given'), null,
            nullif(least(r.expire_at, greatest(nullif(r.due, 'infinity'), t.paused_until)), 'infinity'),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
@@ -69,7 +73,7 @@ from (
 
     union all
     -- paused, 3: the pause is over, the row waits out the delay it was parked with
-    select 'paused', 'was paused; its turn comes at next_at', r.due,
+    select 'paused', 'was_paused', null, null, r.due,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -80,9 +84,9 @@ from (
 
     union all
     -- paused, 4: the user refuses the template
-    select 'paused', 'the user refused this template' || coalesce(' at ' || to_char(f.refused_at, 'YYYY-MM-DD HH24:MI:SSOF'), '')
-               || case f.said_by when '43101' then ' (43101)' else '' end,
-           r.expire_at,
+    select 'paused', 'user_refused',
+           coalesce(' at ' || to_char(f.refused_at, 'YYYY-MM-DD HH24:MI:SSOF'), '') || case f.said_by when '43101' then ' (43101)' else '' end,
+           null, r.expire_at,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -94,8 +98,12 @@ from (
 
     union all
     select 'retrying',
-           case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)')
-                else coalesce(r.errmsg, 'waits for its next attempt') end
+           case when r.errcode is not null then 'refused' when r.errmsg is not null then 'failed' else 'waits_for_retry' end,
+           coalesce((select '; until ' || to_char(a.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its app is paused: ' || coalesce(a.pause_reason, 'no reason given')
+                            from wechat_apps a where a.appid = r.appid and a.paused_until > statement_timestamp()),
+                           (select '; until ' || to_char(t.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its template is paused: ' || coalesce(t.pause_reason, 'no reason given')
+                            from wechat_templates t where t.appid = r.appid and t.template_id = r.template_id and t.paused_until > statement_timestamp()), ''),
+           case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)') else r.errmsg end
                || coalesce((select '; until ' || to_char(a.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its app is paused: ' || coalesce(a.pause_reason, 'no reason given')
                             from wechat_apps a where a.appid = r.appid and a.paused_until > statement_timestamp()),
                            (select '; until ' || to_char(t.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its template is paused: ' || coalesce(t.pause_reason, 'no reason given')
@@ -111,11 +119,11 @@ from (
 
     union all
     -- scheduled, 1: next_at is due alone, so that a condition on it reaches the index. A pause that ends before is a remark.
-    select 'scheduled', 'not before send_at'
-               || coalesce((select '; until ' || to_char(a.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its app is paused: ' || coalesce(a.pause_reason, 'no reason given')
+    select 'scheduled', 'before_send_at',
+           coalesce((select '; until ' || to_char(a.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its app is paused: ' || coalesce(a.pause_reason, 'no reason given')
                             from wechat_apps a where a.appid = r.appid and a.paused_until > statement_timestamp()),
                            (select '; until ' || to_char(t.paused_until, 'YYYY-MM-DD HH24:MI:SSOF') || ' its template is paused: ' || coalesce(t.pause_reason, 'no reason given')
-                            from wechat_templates t where t.appid = r.appid and t.template_id = r.template_id and t.paused_until > statement_timestamp()), ''), r.due,
+                            from wechat_templates t where t.appid = r.appid and t.template_id = r.template_id and t.paused_until > statement_timestamp()), ''), null, r.due,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -126,7 +134,7 @@ from (
 
     union all
     -- scheduled, 2: due now for its login code alone
-    select 'scheduled', 'not before send_at; its login code is exchanged for the openid', least(r.expire_at, r.send_at),
+    select 'scheduled', 'code_before_send_at', null, null, least(r.expire_at, r.send_at),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -139,16 +147,15 @@ from (
     -- due, 1: behind another row, or parked for a pause that is over
     select 'due',
            case r.waiting_for
-                when 'user' then 'an earlier message to this user is being sent'
-                when 'pair' then 'an earlier message to this user from this template is in doubt'
-                when 'login' then 'its login code is exchanged for the openid'
-                when 'obstacle' then r.errmsg
-                when 'duplicate' then coalesce(
-                    'waits for notification '
-                    || (select k.id from notification_keys k where k.appid = r.appid and k.dedup_key = r.dedup_key)
-                    || ' with the same dedup_key', 'its dedup_key is free again: takes its turn')
-                else case when r.expire_at <= statement_timestamp() then 'expire_at has passed: about to end expired'
-                          else 'waits for a worker' end end,
+                when 'user' then 'user_is_busy'
+                when 'pair' then 'pair_in_doubt'
+                when 'login' then 'exchanges_code'
+                when 'obstacle' then 'move_refused'
+                when 'duplicate' then case when exists (select from notification_keys k where k.appid = r.appid and k.dedup_key = r.dedup_key)
+                    then 'waits_for_duplicate' else 'key_is_free' end
+                else case when r.expire_at <= statement_timestamp() then 'about_to_expire' else 'waits_for_worker' end end,
+           case r.waiting_for when 'duplicate' then (select k.id::text from notification_keys k where k.appid = r.appid and k.dedup_key = r.dedup_key) end,
+           case r.waiting_for when 'obstacle' then r.errmsg end,
            coalesce(r.login_at, r.due),
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
@@ -162,7 +169,7 @@ from (
     union all
     -- due, 2: waits for nothing but a worker
     select 'due',
-           case when r.expire_at <= statement_timestamp() then 'expire_at has passed: about to end expired' else 'waits for a worker' end,
+           case when r.expire_at <= statement_timestamp() then 'about_to_expire' else 'waits_for_worker' end, null, null,
            r.due,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
@@ -177,17 +184,15 @@ from (
     where l.front <= statement_timestamp() and not l.app_is_paused
 
     union all
-    select 'sent', case when r.kind = 'service_card' and r.receipt_at is not null
-                      then 'accepted by WeChat, whose event then said that the push failed: ' || coalesce(r.receipt_status, r.receipt_code::text, 'no reason given')
-                 when r.receipt_code <> 0
-                      then 'accepted by WeChat, whose sent event then reported a failure: ' || coalesce(r.receipt_status, r.receipt_code::text)
-                 when r.may_be_doubled and r.settled_by = 'reply'
-                      then 'accepted by WeChat; an earlier send was in doubt, so it may have arrived twice'
-                 when r.may_be_doubled then 'it arrived; more than one send was in doubt, so it may have arrived twice'
-                 when r.settled_by = 'event' then 'WeChat''s sent event ended a doubt'
-                 when r.settled_by = 'operator' then 'an operator confirmed that it was sent'
-                 when r.settled_by = 'read_back' then 'WeChat shows the card in this state or a later one'
-                 else 'accepted by WeChat' end, null,
+    select 'sent', case when r.kind = 'service_card' and r.receipt_at is not null then 'push_failed'
+                 when r.receipt_code <> 0 then 'receipt_failed'
+                 when r.may_be_doubled and r.settled_by = 'reply' then 'accepted_after_doubt'
+                 when r.may_be_doubled then 'arrived_after_doubts'
+                 when r.settled_by = 'event' then 'confirmed_by_event'
+                 when r.settled_by = 'operator' then 'confirmed_by_operator'
+                 when r.settled_by = 'read_back' then 'confirmed_by_card'
+                 else 'accepted' end,
+           coalesce(r.receipt_status, r.receipt_code::text, 'no reason given'), null, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -196,9 +201,7 @@ from (
     where r.status = 'sent'
 
     union all
-    select 'presumed_sent', case when r.may_be_doubled
-                      then '43101 after several doubts: the doubtful sends had spent the credit, so it may have arrived twice'
-                      else '43101 after a doubt on the last credit: the doubtful send had spent it' end, null,
+    select 'presumed_sent', case when r.may_be_doubled then 'presumed_sent_after_doubts' else 'presumed_sent' end, null, null, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -208,8 +211,8 @@ from (
 
     union all
     select 'dead',
-           case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)')
-                else coalesce(r.errmsg, 'attempts used up') end,
+           case when r.errcode is not null then 'refused' when r.errmsg is not null then 'failed' else 'attempts_used_up' end, null,
+           case when r.errcode is not null then r.errcode || coalesce(' ' || e.meaning_en, ' (errcode not in the table)') else r.errmsg end,
            null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
@@ -220,7 +223,7 @@ from (
     where r.status = 'dead'
 
     union all
-    select 'expired', 'not sent before expire_at', null,
+    select 'expired', 'expired', null, null, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -229,8 +232,8 @@ from (
     where r.status = 'expired'
 
     union all
-    select 'cancelled', case r.settled_by when 'operator' then 'cancelled by an operator'
-                        when 'policy' then 'made of an accept whose own row came later' else 'cancelled by its producer' end, null,
+    select 'cancelled', case r.settled_by when 'operator' then 'cancelled_by_operator'
+                        when 'policy' then 'cancelled_for_own_row' else 'cancelled_by_producer' end, null, null, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -239,7 +242,7 @@ from (
     where r.status = 'cancelled'
 
     union all
-    select 'duplicate', 'notification ' || r.duplicate_of || ' with the same dedup_key was sent instead', null,
+    select 'duplicate', 'duplicate', r.duplicate_of::text, null, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -248,7 +251,7 @@ from (
     where r.status = 'duplicate'
 
     union all
-    select 'unresolved', 'a send may have arrived; no evidence ever came', null,
+    select 'unresolved', 'unresolved', null, null, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
@@ -292,8 +295,9 @@ comment on column notifications.finished_at is 'When it became final; null befor
 comment on column notifications.receipt_at is 'When WeChat''s event said what became of the message; null: it did not (yet).';
 comment on column notifications.receipt_code is 'Its ErrorCode: 0 is delivered.';
 comment on column notifications.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
+comment on column notifications.reason_code is 'The reason as a code, for programs; its words in English and Chinese: notification_reasons.';
 
 grant select on notifications to wxnotify_worker;
 grant select on notifications to wxnotify_operator;
-grant select (id, appid, status, reason, next_at, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, receipt_at, receipt_code, receipt_status)
+grant select (id, appid, status, reason, next_at, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, receipt_at, receipt_code, receipt_status, reason_code)
     on notifications to wxnotify_viewer;

@@ -4,7 +4,7 @@ declare
     v_redriven record;
 begin
     select * into v_redriven from redrive_notifications(array[p_id], p_note => p_note);
-    if v_redriven.result is null or v_redriven.result not like 'redriven%' then
+    if coalesce(v_redriven.result not in ('redriven', 'redriven, but its credit was gone'), true) then
         raise exception 'notification % cannot be redriven: %', p_id, coalesce(v_redriven.result, 'not found')
             using hint = 'Only dead, unresolved, expired and cancelled notifications are redriven, each once: select * from explain_notification(id).';
     end if;

@@ -10,7 +10,7 @@ use crate::console::visit::Visit;
 use crate::console::words::{Lang, MOVING, STATUSES, foreign, status_word};
 use crate::store::StoreError;
 use crate::store::console::{Found, Narrowed};
-use crate::store::operators::App;
+use crate::store::status::App;
 
 /// Rows of a page.
 const ROWS: i64 = 50;

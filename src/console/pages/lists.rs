@@ -12,7 +12,7 @@ use crate::console::words::{
     age, credit_word, foreign, foreign_or_dash, number, time, time_or_dash,
 };
 use crate::store::StoreError;
-use crate::store::operators::Filter;
+use crate::store::verbs::Filter;
 
 const ROWS: usize = 200;
 

@@ -19,10 +19,9 @@ use crate::console::words::{
 };
 use crate::lock::lock;
 use crate::store::console::{DeadCause, Latency, Minute};
-use crate::store::operators::{
-    App, Backlog, Blocker, Doubt, Filter, LiveWorker, Pause, TokenState,
-};
 use crate::store::quotas::QuotaState;
+use crate::store::status::{App, Backlog, Blocker, Doubt, LiveWorker, Pause, TokenState};
+use crate::store::verbs::Filter;
 use crate::store::{Store, StoreError};
 
 /// What was seen so lately is shown again.

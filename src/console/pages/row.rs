@@ -13,7 +13,7 @@ use crate::console::visit::{Operator, Visit};
 use crate::console::words::{Lang, foreign, foreign_or_dash, time};
 use crate::store::StoreError;
 use crate::store::console::{Found, Revealed};
-use crate::store::operators::Explanation;
+use crate::store::status::Explanation;
 
 pub(in crate::console) async fn show(visit: Visit, Path(id): Path<i64>) -> Response {
     let page = show_row(&visit, id, None).await;

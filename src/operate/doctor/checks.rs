@@ -11,14 +11,14 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::config::AppSecrets;
 use crate::legible::{command, few, legible};
-use crate::operate::looks::{is_of_unknown_app, resume_command};
+use crate::operate::commands::looks::resume_command;
 use crate::schema::Standing;
 use crate::store::doctor::{
     AppCare, Backends, BrokenObject, ForeignEvents, ForeignObject, Holder, LapsedLeases,
     LogSettings, MissingTraces, MonthPartition, Rights, Server, StaleSequence, TableCare,
     UnidentifiedTable,
 };
-use crate::store::operators::{Backlog, Blocker, LiveWorker, Pause};
+use crate::store::status::{Backlog, Blocker, LiveWorker, Pause};
 use crate::store::{Address, Durability, StoreError};
 
 /// How many connections a worker takes unless told otherwise, and at least.
@@ -1088,7 +1088,7 @@ pub fn pauses(pauses: &[Pause]) -> Vec<Finding> {
     // Those of unknown apps have a check of their own.
     let pauses: Vec<&Pause> = pauses
         .iter()
-        .filter(|pause| !is_of_unknown_app(pause))
+        .filter(|pause| !pause.is_of_unknown_app())
         .collect();
     if pauses.is_empty() {
         return vec![Finding::ok("pauses", "none", "")];
@@ -1634,6 +1634,7 @@ mod tests {
             application: None,
             since: secs.map(|secs| now - TimeDelta::seconds(secs)),
             waiting: 0,
+            holds_code: "tables".to_owned(),
             end_with: "select pg_terminate_backend(4711)".to_owned(),
         };
         assert_eq!(held_locks(&[], now).verdict, Verdict::Ok);

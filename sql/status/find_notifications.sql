@@ -1,6 +1,6 @@
 -- Rows that an operator's filter selects by their ids; a null leaves a condition out. Rows that no verb may change come last.
 -- $1 ids, $2 errcode, $3 template_id, $4 business_ref, $5 appid, $6 statuses, $7 most rows
-select n.id, n.appid, n.status, n.reason, n.next_at, n.template_id, n.business_ref, n.errcode, n.attempts, n.in_doubt_since, n.created_at, n.finished_at
+select n.id, n.appid, n.status, n.reason, n.reason_code, n.next_at, n.template_id, n.business_ref, n.errcode, n.attempts, n.in_doubt_since, n.created_at, n.finished_at
 from notifications n
 where n.id = any ($1::bigint[])
   and ($2::bigint is null or n.errcode = $2)

@@ -3,15 +3,15 @@
 //! Start at [`run`].
 
 use clap::{Subcommand, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::apps::{PauseArgs, PlainChange, need_app, pause_report, resume_report, until};
-use super::report::{Report, Table, Tone, cell, moment, optional};
-use super::{OperateError, Operator, audit};
+use super::apps::{PauseArgs, PlainChange, pause, resume, until};
+use super::{Operator, audit};
 use crate::legible::command;
 use crate::lookups::Synced;
+use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
+use crate::operate::verbs::pauses::{Target, need_app, need_template};
 use crate::store::Store;
-use crate::store::operators::BATCH_ROWS;
 use crate::store::templates::{Stranded, Template, TemplateLookup};
 
 /// Commands on templates.
@@ -103,79 +103,29 @@ pub(super) async fn run(
         TemplateCommand::Pause {
             appid,
             template_id,
-            pause,
+            pause: args,
             options,
         } => {
             need_app(store, &appid).await?;
-            if !options.dry_run {
-                let audit = audit(options.note);
-                let (until, reason) = (pause.until, &pause.reason);
-                store
-                    .pause_template_by_operator(&appid, &template_id, until, reason, &audit)
-                    .await?;
-            }
-            let template_id = Some(template_id.as_str());
-            Ok(pause_report(
-                "template",
-                &appid,
-                template_id,
-                &pause,
-                options.dry_run,
-            ))
+            pause(store, of_template(&appid, &template_id), &args, options).await
         }
         TemplateCommand::Resume {
             appid,
             template_id,
             options,
-        } => resume(store, &appid, &template_id, options).await,
-    }
-}
-
-async fn resume(
-    store: &Store,
-    appid: &str,
-    template_id: &str,
-    options: PlainChange,
-) -> anyhow::Result<Report> {
-    need_app(store, appid).await?;
-    need_template(store, appid, template_id).await?;
-    let mut due = 0;
-    if !options.dry_run {
-        let audit = audit(options.note);
-        loop {
-            let rows = store.resume_template(appid, template_id, &audit).await?;
-            due += i64::from(rows);
-            if rows < BATCH_ROWS as i32 {
-                break;
-            }
+        } => {
+            need_app(store, &appid).await?;
+            need_template(store, &appid, &template_id).await?;
+            resume(store, of_template(&appid, &template_id), options).await
         }
     }
-    let template_id = Some(template_id);
-    Ok(resume_report(
-        "template",
-        appid,
-        template_id,
-        due,
-        options.dry_run,
-    ))
 }
 
-async fn need_template(store: &Store, appid: &str, template_id: &str) -> anyhow::Result<()> {
-    let known = store.list_templates(Some(appid)).await?;
-    if known.iter().any(|known| known.template_id == template_id) {
-        return Ok(());
+fn of_template<'a>(appid: &'a str, template_id: &'a str) -> Target<'a> {
+    Target {
+        appid,
+        template_id: Some(template_id),
     }
-    Err(OperateError::usage(
-        format!(
-            "template {template_id} of app {appid} is not known: WeChat never listed it, and it was never paused"
-        ),
-        format!(
-            "{}, or {}",
-            command("wxnotify template list --appid {}", &[appid]),
-            command("wxnotify template sync {}", &[appid])
-        ),
-    )
-    .into())
 }
 
 async fn set_check(
@@ -219,56 +169,75 @@ async fn sync(operator: &Operator<'_>, appid: Option<&str>) -> anyhow::Result<Re
         .map(|app| app.appid)
         .filter(|known| appid.is_none_or(|appid| appid == known))
         .collect();
-    let (mut documents, mut lines, mut steps) = (Vec::new(), Vec::new(), Vec::new());
-    let mut failed = false;
+    let mut sync = Sync::default();
     for known in &apps {
-        let Some(lookups) = operator.lookups(known)? else {
-            store
-                .want_lookups(std::slice::from_ref(known), std::time::Duration::ZERO)
-                .await?;
-            documents.push(json!({ "appid": known, "asked": "a worker" }));
-            lines.push(format!(
-                "App {known}: its secret is not set here, so a worker was asked to do it."
-            ));
-            steps.push(format!(
-                "{} in a few seconds, while a worker runs",
-                command("wxnotify template list --appid {}", &[known])
-            ));
-            continue;
-        };
-        match lookups.sync_templates(known).await {
-            Ok(synced) => {
-                documents.push(
-                    json!({ "appid": known, "listed": synced.listed, "changes": synced.changes }),
-                );
-                lines.extend(synced_lines(known, &synced));
-            }
-            Err(error) => {
-                failed = true;
-                documents.push(json!({ "appid": known, "error": error.to_string(), "errcode": error.errcode() }));
-                lines.push(format!("App {known}: not read: {error}"));
-                steps.push(super::account_step(known, &error));
-            }
-        }
+        sync.read(operator, known).await?;
     }
     let stranded = store.stranded(appid).await?;
-    let mut report = Report::new(json!({ "apps": documents, "stranded": stranded }));
+    let mut report = Report::new(json!({ "apps": sync.documents, "stranded": stranded }));
     if apps.is_empty() {
         report
             .line("No app is registered.")
             .next("`wxnotify app add APPID --default`");
     }
-    for line in lines {
+    for line in sync.lines {
         report.line(line);
     }
-    for step in steps {
+    for step in sync.steps {
         report.next(step);
     }
     show_stranded(&mut report, &stranded);
-    if failed {
+    if sync.failed {
         report.in_part();
     }
     Ok(report)
+}
+
+/// What reading the lists of several mini-programs came to.
+#[derive(Default)]
+struct Sync {
+    documents: Vec<Value>,
+    lines: Vec<String>,
+    steps: Vec<String>,
+    failed: bool,
+}
+
+impl Sync {
+    /// Reads the list of one; where its secret is not set, asks a worker to.
+    async fn read(&mut self, operator: &Operator<'_>, appid: &str) -> anyhow::Result<()> {
+        let Some(lookups) = operator.lookups(appid)? else {
+            let wanted = [appid.to_owned()];
+            operator
+                .store
+                .want_lookups(&wanted, std::time::Duration::ZERO)
+                .await?;
+            self.documents
+                .push(json!({ "appid": appid, "asked": "a worker" }));
+            self.lines.push(format!(
+                "App {appid}: its secret is not set here, so a worker was asked to do it."
+            ));
+            self.steps.push(format!(
+                "{} in a few seconds, while a worker runs",
+                command("wxnotify template list --appid {}", &[appid])
+            ));
+            return Ok(());
+        };
+        match lookups.sync_templates(appid).await {
+            Ok(synced) => {
+                self.documents.push(
+                    json!({ "appid": appid, "listed": synced.listed, "changes": synced.changes }),
+                );
+                self.lines.extend(synced_lines(appid, &synced));
+            }
+            Err(error) => {
+                self.failed = true;
+                self.documents.push(json!({ "appid": appid, "error": error.to_string(), "errcode": error.errcode() }));
+                self.lines.push(format!("App {appid}: not read: {error}"));
+                self.steps.push(super::account_step(appid, &error));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn synced_lines(appid: &str, synced: &Synced) -> Vec<String> {

@@ -1,16 +1,15 @@
-//! Which notifications a command is about, and how carefully it changes them.
+//! Which notifications a command is about, and how carefully it changes them, as arguments.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 
-use super::OperateError;
-use crate::store::operators::Filter;
+use crate::store::verbs::Filter;
 
 /// Conditions on notifications; all given ones must hold.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Selection {
+pub struct SelectionArgs {
     /// This notification (repeatable)
     #[arg(long = "id", value_name = "ID")]
     pub ids: Vec<i64>,
@@ -28,27 +27,17 @@ pub struct Selection {
     pub appid: Option<String>,
 }
 
-impl Selection {
-    /// Whether it selects everything.
+impl SelectionArgs {
+    /// The selection as the store takes it; the statuses are the verb's to say.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-            && self.errcode.is_none()
-            && self.template_id.is_none()
-            && self.business_ref.is_none()
-            && self.appid.is_none()
-    }
-
-    /// The selection as the store takes it, restricted to `statuses`.
-    #[must_use]
-    pub fn to_filter(&self, statuses: Option<Vec<String>>) -> Filter {
+    pub fn to_filter(&self) -> Filter {
         Filter {
             ids: (!self.ids.is_empty()).then(|| self.ids.clone()),
             errcode: self.errcode,
             template_id: self.template_id.clone(),
             business_ref: self.business_ref.clone(),
             appid: self.appid.clone(),
-            statuses,
+            statuses: None,
         }
     }
 }
@@ -58,7 +47,7 @@ impl Selection {
 pub struct ChangeArgs {
     /// Which notifications.
     #[command(flatten)]
-    pub selection: Selection,
+    pub selection: SelectionArgs,
     /// Only say what would be changed
     #[arg(long)]
     pub dry_run: bool,
@@ -68,31 +57,6 @@ pub struct ChangeArgs {
     /// Your reason, kept in operator_actions
     #[arg(long)]
     pub note: Option<String>,
-}
-
-impl ChangeArgs {
-    /// Refuses a selection of everything.
-    ///
-    /// # Errors
-    ///
-    /// [`OperateError`] when no condition was given.
-    pub fn check(&self, verb: &str) -> Result<(), OperateError> {
-        if self.selection.is_empty() {
-            return Err(OperateError::usage(
-                format!(
-                    "{verb}: nothing selected, and everything is never meant; nothing was changed"
-                ),
-                "name notifications with --id, --errcode, --template, --business-ref or --appid; try it with --dry-run first",
-            ));
-        }
-        Ok(())
-    }
-
-    /// `--limit` as a number of rows.
-    #[must_use]
-    pub fn rows_max(&self) -> usize {
-        self.limit as usize
-    }
 }
 
 /// Counts equal words, in alphabetical order.

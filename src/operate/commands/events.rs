@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::OperateError;
-use super::report::Report;
+use crate::operate::report::Report;
 use crate::store::{ClaimPolicy, Store};
 use crate::wechat::callback::document;
 

@@ -2,21 +2,19 @@
 //!
 //! Start at [`status`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::report::{Report, Table, Tone, age, cell, moment, optional};
-use super::selection::Selection;
+use super::selection::SelectionArgs;
 use super::templates::stranded_step;
 use crate::legible::{command, few};
-use crate::store::operators::{
-    Backlog, Blocker, DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState,
-};
-use crate::store::templates::Stranded;
-use crate::store::{Punishment, Store};
+use crate::operate::report::{Report, Table, Tone, age, cell, moment, optional};
+use crate::operate::reports::{self, Glance, Step};
+use crate::store::Store;
+use crate::store::status::{DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState};
 
 /// `wxnotify status`
 #[derive(Debug, Args)]
@@ -41,7 +39,7 @@ pub struct ExplainArgs {
 pub struct DeadArgs {
     /// Which ones.
     #[command(flatten)]
-    pub selection: Selection,
+    pub selection: SelectionArgs,
     /// Show at most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
@@ -52,69 +50,10 @@ pub struct DeadArgs {
 pub struct DoubtListArgs {
     /// Which ones.
     #[command(flatten)]
-    pub selection: Selection,
+    pub selection: SelectionArgs,
     /// Show at most so many
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
-}
-
-/// How many entries of a list `status` shows: producers can make any number of appids and templates.
-const LIST_MAX: usize = 50;
-
-/// Everything `status` shows.
-struct Glance {
-    backlog: Vec<Backlog>,
-    doubts: i64,
-    failures: Vec<Failure>,
-    dead: Vec<DeadCount>,
-    workers: Vec<LiveWorker>,
-    blockers: Vec<Blocker>,
-    pauses: Vec<Pause>,
-    tokens: Vec<TokenState>,
-    stranded: Vec<Stranded>,
-    punishments: Vec<Punishment>,
-}
-
-impl Glance {
-    /// Takes out the mini-programs that rows name and nobody registered: whoever inserts can make any number.
-    fn take_unknown_apps(&mut self) -> Vec<String> {
-        let (unknown, pauses) = self.pauses.drain(..).partition(is_of_unknown_app);
-        self.pauses = pauses;
-        unknown
-            .into_iter()
-            .map(|pause: Pause| pause.appid)
-            .collect()
-    }
-
-    /// Cuts each list that others can lengthen to [`LIST_MAX`], registered mini-programs first; how many entries each lost.
-    fn bound(&mut self, unknown: &[String]) -> BTreeMap<&'static str, usize> {
-        let unknown: BTreeSet<&str> = unknown.iter().map(String::as_str).collect();
-        let mut appids: Vec<String> = self.backlog.iter().map(|row| row.appid.clone()).collect();
-        appids.dedup();
-        appids.sort_by_key(|appid| unknown.contains(appid.as_str()));
-        let lost = appids.split_off(appids.len().min(LIST_MAX));
-        let lost_rows: BTreeSet<&str> = lost.iter().map(String::as_str).collect();
-        self.backlog
-            .retain(|row| !lost_rows.contains(row.appid.as_str()));
-        let left_out = [
-            ("backlog", lost.len()),
-            ("unknown_apps", unknown.len().saturating_sub(LIST_MAX)),
-            ("pauses", cut(&mut self.pauses)),
-            ("dead_last_day", cut(&mut self.dead)),
-            ("failures_last_day", cut(&mut self.failures)),
-            ("stranded", cut(&mut self.stranded)),
-            ("punishments_last_week", cut(&mut self.punishments)),
-        ];
-        left_out.into_iter().filter(|(_, lost)| *lost > 0).collect()
-    }
-}
-
-fn cut<T>(list: &mut Vec<T>) -> usize {
-    list.split_off(list.len().min(LIST_MAX)).len()
-}
-
-fn first(list: &[String]) -> &[String] {
-    &list[..list.len().min(LIST_MAX)]
 }
 
 fn say_left_out(report: &mut Report, left_out: &BTreeMap<&str, usize>, list: &str, what: &str) {
@@ -124,38 +63,25 @@ fn say_left_out(report: &mut Report, left_out: &BTreeMap<&str, usize>, list: &st
 }
 
 pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Report> {
-    let appid = args.appid.as_deref();
-    let mut glance = Glance {
-        backlog: store.backlog(appid).await?,
-        doubts: store.count_doubts(appid).await?,
-        failures: store.failures_of_last_day(appid).await?,
-        dead: store.dead_letters_of_last_day(appid).await?,
-        workers: store.live_workers().await?,
-        blockers: store.blockers(appid).await?,
-        pauses: store.pauses(appid).await?,
-        tokens: store.token_states(appid).await?,
-        stranded: store.stranded(appid).await?,
-        punishments: store.punishments(appid).await?,
-    };
-    let oldest = glance.backlog.iter().filter_map(|row| row.oldest_due).min();
-    let unknown = glance.take_unknown_apps();
-    let left_out = glance.bound(&unknown);
-    let steps = next_steps(&glance, &unknown, oldest);
+    let glance = Glance::read(store, args.appid.as_deref()).await?;
+    let steps = glance.steps(Utc::now());
+    let steps: Vec<String> = steps.iter().map(step_in_words).collect();
     let mut report = Report::new(json!({
-        "backlog": glance.backlog, "oldest_due": oldest, "in_doubt": glance.doubts, "failures_last_day": glance.failures,
+        "backlog": glance.backlog, "oldest_due": glance.oldest_due, "in_doubt": glance.doubts, "failures_last_day": glance.failures,
         "dead_last_day": glance.dead, "workers": glance.workers, "blockers": glance.blockers, "pauses": glance.pauses, "tokens": glance.tokens,
         "stranded": glance.stranded, "punishments_last_week": glance.punishments, "next_steps": steps,
-        "unknown_apps": first(&unknown), "left_out": left_out,
+        "unknown_apps": glance.first_unknown_apps(), "left_out": glance.left_out,
     }));
-    show_backlog(&mut report, &glance, oldest);
-    say_left_out(&mut report, &left_out, "backlog", "mini-programs");
+    let left_out = &glance.left_out;
+    show_backlog(&mut report, &glance);
+    say_left_out(&mut report, left_out, "backlog", "mini-programs");
     show_workers(&mut report, &glance.workers);
     show_pauses(&mut report, &glance.pauses);
-    say_left_out(&mut report, &left_out, "pauses", "pauses");
+    say_left_out(&mut report, left_out, "pauses", "pauses");
     show_dead(&mut report, &glance.dead);
-    say_left_out(&mut report, &left_out, "dead_last_day", "lines");
+    say_left_out(&mut report, left_out, "dead_last_day", "lines");
     show_failures(&mut report, &glance.failures);
-    say_left_out(&mut report, &left_out, "failures_last_day", "lines");
+    say_left_out(&mut report, left_out, "failures_last_day", "lines");
     show_tokens(&mut report, &glance.tokens);
     if steps.is_empty() {
         report.heading("Nothing needs you.");
@@ -168,94 +94,36 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
     Ok(report)
 }
 
-/// What is wrong and what to do about it, the most urgent first.
-fn next_steps(glance: &Glance, unknown: &[String], oldest: Option<DateTime<Utc>>) -> Vec<String> {
-    let mut steps = Vec::new();
-    let waiting = glance
-        .backlog
-        .iter()
-        .any(|row| matches!(row.status.as_str(), "due" | "retrying" | "scheduled"));
-    if glance.workers.is_empty() && waiting {
-        steps.push("rows wait and no worker is alive: start one with `wxnotify run`".to_owned());
-    }
-    if let [first, others @ ..] = unknown {
-        let first = command("wxnotify app add {}", &[first]);
-        steps.push(if others.is_empty() {
-            format!("rows wait for an app that is not registered: {first}, or correct what inserts such an appid")
-        } else {
-            format!(
-                "rows wait for {} apps that are not registered ({}): {first} and so on, or correct what inserts such appids",
-                unknown.len(),
-                few(unknown)
-            )
-        });
-    }
-    steps.extend(glance.blockers.iter().map(|blocker| {
-        let since = blocker.since;
-        format!(
+/// What is wrong, and what to do about it.
+fn step_in_words(step: &Step<'_>) -> String {
+    match step {
+        Step::NoWorker => {
+            "rows wait and no worker is alive: start one with `wxnotify run`".to_owned()
+        }
+        Step::UnknownApps(appids) => register_apps(appids),
+        Step::Blocked(blocker) => format!(
             "{}{}, and workers wait for it: let it commit or roll back, or `{}`",
             blocker.sentence(),
-            since.map_or_else(String::new, |since| format!(", for {}", age(since))),
+            blocker
+                .since
+                .map_or_else(String::new, |since| format!(", for {}", age(since))),
             blocker.end_with
-        )
-    }));
-    steps.extend(glance.stranded.iter().map(stranded_step));
-    let is_stranded = |pause: &Pause| {
-        let of = |row: &Stranded| pause.template_id.as_ref() == Some(&row.template_id);
-        glance
-            .stranded
-            .iter()
-            .any(|row| row.appid == pause.appid && of(row))
-    };
-    for pause in glance.pauses.iter().filter(|pause| pause.needs_operator) {
-        if is_stranded(pause) {
-            continue;
-        }
-        let what = pause.template_id.as_deref().map_or_else(
-            || format!("app {}", pause.appid),
-            |template| format!("template {template} of app {}", pause.appid),
-        );
-        let why = pause
-            .meaning
-            .as_deref()
-            .or(pause.reason.as_deref())
-            .unwrap_or("paused");
-        steps.push(format!(
-            "{what} sends nothing ({why}): mend the cause, then {}",
-            resume_command(pause)
-        ));
-    }
-    for punishment in &glance.punishments {
-        steps.push(format!(
+        ),
+        Step::Stranded(row) => stranded_step(row),
+        Step::Paused(pause) => end_pause(pause),
+        Step::Punished(punishment) => format!(
             "{} ({} ago): read the notices at mp.weixin.qq.com and the view wechat_punishments",
             punishment.sentence(),
             age(punishment.punished_at)
-        ));
-    }
-    let late = oldest.is_some_and(|since| (Utc::now() - since).num_minutes() >= 5);
-    if late && !glance.workers.is_empty() {
-        steps.push(
-            "the oldest due row is more than 5 minutes late: add workers, or look for a rate limit (`wxnotify app list`) and at each row's reason (sql/operator/what_is_stuck.sql)"
-                .to_owned(),
-        );
-    }
-    if glance.doubts > 0 {
-        steps.push(format!(
-            "{} in doubt: `wxnotify doubt list`; those with on_doubt = 'hold' wait for you",
-            glance.doubts
-        ));
-    }
-    let day_ago = Utc::now() - chrono::TimeDelta::days(1);
-    for token in &glance.tokens {
-        if token.last_foreign_at.is_some_and(|at| at > day_ago) {
-            steps.push(format!(
-                "another program refreshes the token of app {} by force: let it use getStableAccessToken in normal mode",
-                token.appid
-            ));
-        }
-    }
-    for failure in glance.failures.iter().filter(|failure| failure.dead > 0) {
-        steps.push(format!(
+        ),
+        Step::Late => "the oldest due row is more than 5 minutes late: add workers, or look for a rate limit (`wxnotify app list`) and at each row's reason (sql/operator/what_is_stuck.sql)".to_owned(),
+        Step::Doubts(count) => format!(
+            "{count} in doubt: `wxnotify doubt list`; those with on_doubt = 'hold' wait for you"
+        ),
+        Step::ForeignToken(appid) => format!(
+            "another program refreshes the token of app {appid} by force: let it use getStableAccessToken in normal mode"
+        ),
+        Step::Died(failure) => format!(
             "{} died of {} on app {}: {}",
             failure.dead,
             failure
@@ -265,18 +133,39 @@ fn next_steps(glance: &Glance, unknown: &[String], oldest: Option<DateTime<Utc>>
                 )),
             failure.appid,
             failure.advice
-        ));
+        ),
     }
-    steps
 }
 
-/// Whether it stands for rows of a mini-program that nobody registered.
-pub(super) fn is_of_unknown_app(pause: &Pause) -> bool {
-    pause.resume_with.starts_with("wxnotify app add ")
+fn register_apps(appids: &[String]) -> String {
+    let first = appids.first().map_or("", String::as_str);
+    let register = command("wxnotify app add {}", &[first]);
+    match appids.len() {
+        ..=1 => format!(
+            "rows wait for an app that is not registered: {register}, or correct what inserts such an appid"
+        ),
+        count => format!(
+            "rows wait for {count} apps that are not registered ({}): {register} and so on, or correct what inserts such appids",
+            few(appids)
+        ),
+    }
+}
+
+fn end_pause(pause: &Pause) -> String {
+    let what = pause.template_id.as_deref().map_or_else(
+        || format!("app {}", pause.appid),
+        |template| format!("template {template} of app {}", pause.appid),
+    );
+    let why = pause.meaning.as_deref().or(pause.reason.as_deref());
+    format!(
+        "{what} sends nothing ({}): mend the cause, then {}",
+        why.unwrap_or("paused"),
+        resume_command(pause)
+    )
 }
 
 /// What ends a pause.
-pub(super) fn resume_command(pause: &Pause) -> String {
+pub(crate) fn resume_command(pause: &Pause) -> String {
     match &pause.template_id {
         Some(template_id) => command(
             "wxnotify template resume {} {}",
@@ -286,7 +175,8 @@ pub(super) fn resume_command(pause: &Pause) -> String {
     }
 }
 
-fn show_backlog(report: &mut Report, glance: &Glance, oldest: Option<DateTime<Utc>>) {
+fn show_backlog(report: &mut Report, glance: &Glance) {
+    let oldest = glance.oldest_due;
     report.heading("Backlog");
     if glance.backlog.is_empty() {
         report.line("empty");
@@ -496,11 +386,9 @@ fn details(event: &Value, chinese: bool) -> String {
 }
 
 pub(super) async fn dead(args: DeadArgs, store: &Store) -> anyhow::Result<Report> {
-    let filter = args.selection.to_filter(None);
     let rows_max = args.limit as usize;
-    let mut letters = store.dead_letters(&filter, rows_max + 1).await?;
-    let more = letters.len() > rows_max;
-    letters.truncate(rows_max);
+    let page = reports::dead_letters(store, &args.selection.to_filter(), rows_max).await?;
+    let (letters, more) = (page.rows, page.more);
     let mut report = Report::new(json!({ "dead_letters": letters, "more": more }));
     if letters.is_empty() {
         report.line("No dead letters match.");
@@ -541,11 +429,9 @@ pub(super) async fn dead(args: DeadArgs, store: &Store) -> anyhow::Result<Report
 }
 
 pub(super) async fn doubt_list(args: DoubtListArgs, store: &Store) -> anyhow::Result<Report> {
-    let filter = args.selection.to_filter(None);
     let rows_max = args.limit as usize;
-    let mut doubts = store.doubts(&filter, rows_max + 1).await?;
-    let more = doubts.len() > rows_max;
-    doubts.truncate(rows_max);
+    let page = reports::doubts(store, &args.selection.to_filter(), rows_max).await?;
+    let (doubts, more) = (page.rows, page.more);
     let mut report = Report::new(json!({ "doubts": doubts, "more": more }));
     if doubts.is_empty() {
         report.line("Nothing is in doubt.");

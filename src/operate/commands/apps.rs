@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::report::{Report, Table, Tone, cell, moment, optional};
 use super::selection::parse_time;
 use super::{OperateError, audit};
 use crate::legible::{command, is_plain};
+use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
+use crate::operate::verbs::pauses::{self, Added, Target, need_app};
 use crate::store::Store;
-use crate::store::operators::BATCH_ROWS;
 
 /// Commands on mini-programs.
 #[derive(Debug, Subcommand)]
@@ -127,77 +127,84 @@ pub(super) async fn run(command: AppCommand, store: &Store) -> anyhow::Result<Re
         AppCommand::List => list_apps(store).await,
         AppCommand::Pause {
             appid,
-            pause,
+            pause: args,
             options,
         } => {
             need_app(store, &appid).await?;
-            if !options.dry_run {
-                store
-                    .pause_app_by_operator(&appid, pause.until, &pause.reason, &audit(options.note))
-                    .await?;
-            }
-            Ok(pause_report("app", &appid, None, &pause, options.dry_run))
+            pause(store, of_app(&appid), &args, options).await
         }
         AppCommand::Resume { appid, options } => {
             need_app(store, &appid).await?;
-            let mut due = 0;
-            if !options.dry_run {
-                let audit = audit(options.note);
-                loop {
-                    let rows = store.resume_app(&appid, &audit).await?;
-                    due += i64::from(rows);
-                    if rows < BATCH_ROWS as i32 {
-                        break;
-                    }
-                }
-            }
-            Ok(resume_report("app", &appid, None, due, options.dry_run))
+            resume(store, of_app(&appid), options).await
         }
         AppCommand::Rate {
             appid,
             rate: RateLimit(rate),
             options,
-        } => {
-            need_app(store, &appid).await?;
-            if !options.dry_run {
-                store
-                    .set_app_rate(&appid, rate, &audit(options.note))
-                    .await?;
-            }
-            let mut report = Report::new(json!({
-                "action": "set_app_rate", "dry_run": options.dry_run, "appid": appid, "rate_per_second": rate,
-            }));
-            let rate = rate.map_or("without a limit".to_owned(), |rate| {
-                format!("at most {rate} a second")
-            });
-            report.line(format!("App {appid} {} {rate}.", sends(options.dry_run)));
-            Ok(report)
-        }
+        } => set_rate(store, &appid, rate, options).await,
     }
+}
+
+fn of_app(appid: &str) -> Target<'_> {
+    Target {
+        appid,
+        template_id: None,
+    }
+}
+
+pub(super) async fn pause(
+    store: &Store,
+    target: Target<'_>,
+    args: &PauseArgs,
+    options: PlainChange,
+) -> anyhow::Result<Report> {
+    let dry_run = options.dry_run;
+    if !dry_run {
+        let audit = audit(options.note);
+        pauses::pause(store, target, args.until, &args.reason, &audit).await?;
+    }
+    Ok(pause_report(target, args, dry_run))
+}
+
+pub(super) async fn resume(
+    store: &Store,
+    target: Target<'_>,
+    options: PlainChange,
+) -> anyhow::Result<Report> {
+    let dry_run = options.dry_run;
+    let due = if dry_run {
+        0
+    } else {
+        pauses::resume(store, target, &audit(options.note)).await?
+    };
+    Ok(resume_report(target, due, dry_run))
+}
+
+async fn set_rate(
+    store: &Store,
+    appid: &str,
+    rate: Option<f32>,
+    options: PlainChange,
+) -> anyhow::Result<Report> {
+    need_app(store, appid).await?;
+    if !options.dry_run {
+        store
+            .set_app_rate(appid, rate, &audit(options.note))
+            .await?;
+    }
+    let mut report = Report::new(json!({
+        "action": "set_app_rate", "dry_run": options.dry_run, "appid": appid, "rate_per_second": rate,
+    }));
+    let rate = rate.map_or("without a limit".to_owned(), |rate| {
+        format!("at most {rate} a second")
+    });
+    report.line(format!("App {appid} {} {rate}.", sends(options.dry_run)));
+    Ok(report)
 }
 
 /// The tense of a change that was made, or would be.
 fn sends(dry_run: bool) -> &'static str {
     if dry_run { "would send" } else { "sends" }
-}
-
-/// A plain word for an unregistered app, before anything is tried.
-pub(super) async fn need_app(store: &Store, appid: &str) -> anyhow::Result<()> {
-    let apps = store.list_apps().await?;
-    if apps.iter().any(|app| app.appid == appid) {
-        return Ok(());
-    }
-    let known: Vec<&str> = apps.iter().map(|app| app.appid.as_str()).collect();
-    let known = if known.is_empty() {
-        "none".to_owned()
-    } else {
-        known.join(", ")
-    };
-    Err(OperateError::usage(
-        format!("app {appid} is not registered; registered: {known}"),
-        command("wxnotify app add {}", &[appid]),
-    )
-    .into())
 }
 
 async fn add(
@@ -217,28 +224,24 @@ async fn add(
         )
         .into());
     }
-    let known = store.list_apps().await?;
-    let mut new = !known.iter().any(|app| app.appid == appid);
-    let mut due = 0;
-    if !options.dry_run {
-        let audit = audit(options.note);
-        new = store.add_app(appid, name.as_deref(), rate, &audit).await?;
-        if default {
-            store.set_default_app(appid, &audit).await?;
+    let Added {
+        is_new,
+        rows_made_due,
+    } = if options.dry_run {
+        let known = store.list_apps().await?;
+        Added {
+            is_new: !known.iter().any(|app| app.appid == appid),
+            rows_made_due: 0,
         }
-        // Rows inserted before the app was known were parked; a new app has no pause that this could end.
-        let mut more = new;
-        while more {
-            let rows = store.resume_app(appid, &audit).await?;
-            due += i64::from(rows);
-            more = rows >= BATCH_ROWS as i32;
-        }
-    }
+    } else {
+        let audit = audit(options.note.clone());
+        pauses::add_app(store, appid, name.as_deref(), rate, default, &audit).await?
+    };
     let mut report = Report::new(json!({
         "action": "add_app", "dry_run": options.dry_run, "appid": appid, "name": name, "rate_per_second": rate,
-        "new": new, "default": default, "rows_made_due": due,
+        "new": is_new, "default": default, "rows_made_due": rows_made_due,
     }));
-    let (done, would) = if new {
+    let (done, would) = if is_new {
         ("registered", "would be registered")
     } else {
         ("updated", "would be updated")
@@ -252,10 +255,12 @@ async fn add(
             ""
         }
     ));
-    if due > 0 {
-        report.line(format!("{due} rows that waited for it are due now."));
+    if rows_made_due > 0 {
+        report.line(format!(
+            "{rows_made_due} rows that waited for it are due now."
+        ));
     }
-    if new {
+    if is_new {
         report.next(format!(
             "give the workers its secret in WXNOTIFY_APPSECRET_{appid} (or its file in WXNOTIFY_APPSECRET_FILE_{appid}) and run `wxnotify run`"
         ));
@@ -304,20 +309,22 @@ pub(super) fn until(paused: bool, time: Option<DateTime<Utc>>) -> (String, Tone)
 }
 
 /// `app wx1` or `template T of app wx1`.
-fn called(appid: &str, template_id: Option<&str>) -> String {
+fn called(target: Target<'_>) -> String {
+    let Target { appid, template_id } = target;
     match template_id {
         None => format!("App {appid}"),
         Some(template_id) => format!("Template {template_id} of app {appid}"),
     }
 }
 
-pub(super) fn pause_report(
-    what: &str,
-    appid: &str,
-    template_id: Option<&str>,
-    pause: &PauseArgs,
-    dry_run: bool,
-) -> Report {
+/// `app` or `template`.
+fn kind(target: Target<'_>) -> &'static str {
+    target.template_id.map_or("app", |_| "template")
+}
+
+fn pause_report(target: Target<'_>, pause: &PauseArgs, dry_run: bool) -> Report {
+    let Target { appid, template_id } = target;
+    let what = kind(target);
     let mut report = Report::new(json!({
         "action": format!("pause_{what}"), "dry_run": dry_run, "appid": appid, "template_id": template_id,
         "until": pause.until, "reason": pause.reason,
@@ -328,7 +335,7 @@ pub(super) fn pause_report(
             format!("until {}", time.format("%Y-%m-%d %H:%M:%SZ"))
         });
     let is = if dry_run { "would be" } else { "is" };
-    report.line(format!("{} {is} paused {end}.", called(appid, template_id)));
+    report.line(format!("{} {is} paused {end}.", called(target)));
     if pause.until.is_none() && !dry_run {
         report.next(match template_id {
             None => command("wxnotify app resume {}", &[appid]),
@@ -338,22 +345,18 @@ pub(super) fn pause_report(
     report
 }
 
-pub(super) fn resume_report(
-    what: &str,
-    appid: &str,
-    template_id: Option<&str>,
-    due: i64,
-    dry_run: bool,
-) -> Report {
+fn resume_report(target: Target<'_>, due: i64, dry_run: bool) -> Report {
+    let Target { appid, template_id } = target;
+    let what = kind(target);
     let mut report = Report::new(json!({
         "action": format!("resume_{what}"), "dry_run": dry_run, "appid": appid, "template_id": template_id, "rows_made_due": due,
     }));
     if dry_run {
-        report.line(format!("{} would be resumed.", called(appid, template_id)));
+        report.line(format!("{} would be resumed.", called(target)));
     } else {
         report.line(format!(
             "{} is resumed; {due} parked rows are due now.",
-            called(appid, template_id)
+            called(target)
         ));
     }
     report

@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::report::Report;
 use super::{OperateError, Operator, audit, unanswered};
-use crate::cli::Exit;
+use crate::exit::Exit;
 use crate::lookups::LookupError;
-use crate::store::operators::RidOrigin;
+use crate::operate::report::Report;
+use crate::store::status::RidOrigin;
 use crate::wechat::account::{AccountError, RecalledCall, is_rid};
 
 /// `wxnotify rid`

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::report::{Report, Table, cell, moment};
+use crate::operate::report::{Report, Table, cell, moment};
 use crate::store::Store;
 
 /// Whose credits.

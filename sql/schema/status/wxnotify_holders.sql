@@ -2,8 +2,8 @@
 -- LOCK TABLE and CREATE INDEX do; also who waits for such a lock of a table, since everybody else then waits behind. A prepared
 -- transaction has no session. What another user's session does since when is not everybody's to see: then nothing but its lock is
 -- known, and since when the first one waits for it. SECURITY DEFINER, so that who may read the view needs no right to the tables.
-create or replace function wxnotify_blockers()
-returns table (holds text, appid text, pid int, prepared text, username text, application text, since timestamptz, waiting bigint, end_with text)
+create or replace function wxnotify_holders()
+returns table (holds text, appid text, pid int, prepared text, username text, application text, since timestamptz, waiting bigint, end_with text, holds_code text)
 language sql stable security definer rows 1 set search_path from current set jit = off as $$
     with locks as materialized (
         select l.* from pg_locks l
@@ -42,7 +42,8 @@ language sql stable security definer rows 1 set search_path from current set jit
         from named n group by n.lock, n.classid, n.objid, n.pid, n.gid, n.username, n.application
     )
     select b.holds, k.appid, b.pid, b.gid, b.username::text, b.application, coalesce(b.since, b.first_at), b.waiting,
-           case when b.pid is null then format('rollback prepared %L', b.gid) else format('select pg_terminate_backend(%s)', b.pid) end
+           case when b.pid is null then format('rollback prepared %L', b.gid) else format('select pg_terminate_backend(%s)', b.pid) end,
+           case b.classid when 20786 then 'app_lock' when 20787 then 'partitions_lock' when 20785 then 'ledger_lock' else 'tables' end
     from worst b
     left join lateral (
         select a.appid from (select r.appid from wechat_apps r union select n.appid from notification_lanes n) a
@@ -50,6 +51,6 @@ language sql stable security definer rows 1 set search_path from current set jit
     where coalesce(b.since, b.first_at, '-infinity') < clock_timestamp() - interval '2 seconds'
 $$;
 
-comment on function wxnotify_blockers is 'What the view notification_blockers shows.';
+comment on function wxnotify_holders is 'What the view notification_blockers shows.';
 
-grant execute on function wxnotify_blockers to wxnotify_operator, wxnotify_viewer, wxnotify_worker;
+grant execute on function wxnotify_holders to wxnotify_operator, wxnotify_viewer, wxnotify_worker;

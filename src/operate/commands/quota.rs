@@ -5,11 +5,11 @@ use std::io::{BufRead, IsTerminal, Write};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::apps::need_app;
-use super::report::{Report, Table, Tone, cell, moment, optional};
 use super::{OperateError, Operator, account_step, audit, unanswered};
 use crate::legible::command;
 use crate::lookups::{LookupError, Lookups};
+use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
+use crate::operate::verbs::pauses::need_app;
 use crate::store::quotas::QuotaState;
 use crate::wechat::account::AccountError;
 
@@ -207,7 +207,7 @@ fn not_cleared(appid: &str, error: &LookupError) -> anyhow::Error {
         _ => return unanswered(appid, error),
     };
     OperateError::new(
-        crate::cli::Exit::Failed,
+        crate::exit::Exit::Failed,
         format!("the quotas of app {appid} were not cleared: {error}"),
         next,
     )

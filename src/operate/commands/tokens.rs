@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::report::{Report, Table, Tone, cell, moment, optional};
+use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
 use crate::store::Store;
 
 /// Commands on access tokens.
