@@ -118,7 +118,10 @@ fn retry(after: Duration) -> LoginVerdict {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::SecretString;
+
     use super::*;
+    use crate::notification::{Credit, Openid};
     use crate::wechat::errcode::ErrcodeRule;
 
     fn rules() -> ErrcodeTable {
