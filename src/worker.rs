@@ -9,6 +9,7 @@
 //!
 //! Start at [`run`].
 
+mod batch;
 mod leasing;
 mod logins;
 mod sending;
@@ -98,7 +99,7 @@ pub(crate) struct Worker {
     /// after a failover an id can be given out again while the lease that had it first is still remembered.
     known: Mutex<HashSet<LeaseName>>,
     /// Batches on their way, by the same names: their leases are kept alive until all is written.
-    unsettled: Mutex<HashMap<LeaseName, Arc<sending::Batch>>>,
+    unsettled: Mutex<HashMap<LeaseName, Arc<batch::Batch>>>,
     /// Registered mini-programs whose secret we have.
     apps: Mutex<Vec<SendingApp>>,
     /// Lanes whose front is due but cannot be leased: for maintenance to tidy.

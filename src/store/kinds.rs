@@ -5,8 +5,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::Row as _;
 
+use super::kernel::without_nul;
 use super::statement::statement;
-use super::{Store, StoreError, without_nul};
+use super::{Store, StoreError};
 use crate::notification::{ClaimedLogin, LoginOutcome, LoginVerdict};
 
 impl Store {

@@ -4,125 +4,34 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tracing::{Instrument, debug, debug_span, error, warn};
 
-use super::{Worker, lock, settling};
+use super::batch::Batch;
+use super::{Worker, settling};
 use crate::concurrency::Sample;
+use crate::lock::lock;
 use crate::notification::{Conclusion, Credit, Notification, Outcome, Verdict};
 use crate::reconnect::Reconnect;
 use crate::store::{CorruptRow, Lease, LeaseKey};
-use crate::telemetry::{self, Restraint, SendMetrics};
+use crate::telemetry::{self, Restraint};
 use crate::wechat::errcode;
 
-/// Wall and monotonic clocks may differ this much before a lease is given up: more means the machine slept or its clock was
-/// set, and the lease may be somebody else's by now.
-const CLOCK_SLACK: Duration = Duration::from_secs(2);
 /// What a send may take beyond the request time-out, in a slow scheduler.
 const SEND_MARGIN: Duration = Duration::from_secs(1);
 /// Of rows that cannot be sent, however many there are.
 static CORRUPT_ROWS: Restraint = Restraint::new(10);
 
-/// A leased batch on its way: shared by its slots and its settler.
-pub(super) struct Batch {
-    pub(super) key: LeaseKey,
-    /// The durable record of the start.
-    pub(super) started_at: DateTime<Utc>,
-    /// What the outcomes so far are, and how many rows are still out.
-    pub(super) collected: Mutex<Collected>,
-    /// Rung at the first outcome of a new heap and when none is out any more.
-    pub(super) arrived: Notify,
-    metrics: SendMetrics,
-    /// Both clocks when the lease was asked for, and the database's.
-    asked_at: Instant,
-    asked_wall: SystemTime,
-    /// Milliseconds after `asked_at` at which the lease lapses.
-    lapses_after_ms: AtomicI64,
-}
-
-/// Outcomes waiting for their settle.
-pub(super) struct Collected {
-    pub(super) outcomes: Vec<Outcome>,
-    pub(super) out: usize,
-}
-
 /// One row on its way to a slot.
 pub(super) struct Work {
     batch: Arc<Batch>,
     notification: Notification,
-}
-
-impl Batch {
-    /// A batch whose lease of `length` was asked for, or started, at `asked_at`.
-    fn new(worker: &Worker, lease: &Lease, started_at: DateTime<Utc>, asked_at: Instant) -> Self {
-        let batch = Self {
-            key: key(worker, lease),
-            started_at,
-            collected: Mutex::new(Collected {
-                outcomes: Vec::with_capacity(lease.rows.len()),
-                out: lease.rows.len(),
-            }),
-            arrived: Notify::new(),
-            metrics: SendMetrics::of(&lease.appid),
-            asked_at: lease.asked_at,
-            asked_wall: SystemTime::now() - lease.asked_at.elapsed(),
-            lapses_after_ms: AtomicI64::new(0),
-        };
-        batch.renewed(asked_at, worker.options.lease);
-        batch
-    }
-
-    /// The lease was started or renewed by a request that left at `asked_at`.
-    pub(super) fn renewed(&self, asked_at: Instant, length: Duration) {
-        let lapses = asked_at.saturating_duration_since(self.asked_at) + length;
-        let lapses = i64::try_from(lapses.as_millis()).unwrap_or(i64::MAX);
-        self.lapses_after_ms.store(lapses, Ordering::Relaxed);
-    }
-
-    /// The lease is somebody else's: nothing more of it may be sent.
-    pub(super) fn lost(&self) {
-        self.lapses_after_ms.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether the lease is known to be somebody else's.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lapses_after_ms.load(Ordering::Relaxed) == 0
-    }
-
-    /// How long the lease still holds, by this process's clock; zero when the clocks disagree.
-    pub(super) fn holds_for(&self) -> Duration {
-        let elapsed = self.asked_at.elapsed();
-        let wall = self.asked_wall.elapsed().unwrap_or_default();
-        if wall.abs_diff(elapsed) > CLOCK_SLACK {
-            return Duration::ZERO;
-        }
-        let lapses = u64::try_from(self.lapses_after_ms.load(Ordering::Relaxed)).unwrap_or(0);
-        Duration::from_millis(lapses).saturating_sub(elapsed)
-    }
-
-    /// The database's clock, at the latest: counted from when the lease was asked for.
-    fn database_now(&self) -> DateTime<Utc> {
-        self.key.leased_at + self.asked_at.elapsed()
-    }
-
-    /// Adds the outcome of one of its rows.
-    pub(super) fn record(&self, outcome: Outcome) {
-        let ring = {
-            let mut collected = lock(&self.collected);
-            collected.outcomes.push(outcome);
-            collected.out -= 1;
-            collected.out == 0 || collected.outcomes.len() == 1
-        };
-        if ring {
-            self.arrived.notify_one();
-        }
-    }
 }
 
 fn key(worker: &Worker, lease: &Lease) -> LeaseKey {
@@ -176,7 +85,7 @@ async fn start_together(worker: &Worker, leases: &mut [Lease]) {
     if keys.len() < 2 || worker.stop.is_cancelled() {
         return;
     }
-    match worker.store.start_many(&keys, worker.options.lease).await {
+    match worker.store.start(&keys, worker.options.lease).await {
         Ok(started) => {
             let started: HashMap<i64, DateTime<Utc>> = started.into_iter().collect();
             for lease in leases {
@@ -219,18 +128,18 @@ fn hand_over(
     None
 }
 
+fn opened(worker: &Worker, lease: &Lease, started_at: DateTime<Utc>, asked_at: Instant) -> Batch {
+    let key = key(worker, lease);
+    Batch::new(key, lease, started_at, asked_at, worker.options.lease)
+}
+
 /// The durable record before the first send. `None`: the lease is gone or given back, nothing of it may be sent.
 async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
     // One that was started at once but had to wait for others may be somebody else's by now: ask.
     if let Some(started_at) = lease.started_at
         && lease.asked_at.elapsed() < worker.options.lease / 4
     {
-        return Some(Arc::new(Batch::new(
-            worker,
-            lease,
-            started_at,
-            lease.asked_at,
-        )));
+        return Some(Arc::new(opened(worker, lease, started_at, lease.asked_at)));
     }
     let key = key(worker, lease);
     if lease.started_at.is_none() && (worker.stop.is_cancelled() || worker.is_paused(&lease.appid))
@@ -243,11 +152,13 @@ async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
     let mut waits = Reconnect::new();
     loop {
         let asked_at = Instant::now();
-        let error = match worker.store.start(&key, worker.options.lease).await {
-            Ok(Some(started_at)) => {
-                return Some(Arc::new(Batch::new(worker, lease, started_at, asked_at)));
+        let only = std::slice::from_ref(&key);
+        let error = match worker.store.start(only, worker.options.lease).await {
+            Ok(started) if !started.is_empty() => {
+                let started_at = started[0].1;
+                return Some(Arc::new(opened(worker, lease, started_at, asked_at)));
             }
-            Ok(None) => {
+            Ok(_) => {
                 telemetry::record_fenced("start");
                 warn!(
                     "Lease {} of {} was gone before its start: nothing of it is sent",

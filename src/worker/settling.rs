@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, error, warn};
 
-use super::sending::Batch;
-use super::{Worker, lock};
+use super::Worker;
+use super::batch::Batch;
+use crate::lock::lock;
 use crate::notification::{Outcome, Verdict};
 use crate::reconnect::Reconnect;
 use crate::store::{LeaseKey, SettleRequest, Settled, StoreError};
@@ -264,19 +265,23 @@ async fn makes_up_for(worker: &Worker, error: &StoreError) -> bool {
 async fn settle_alone(
     worker: &Worker,
     batch: &Batch,
-    outcomes: &[Outcome],
+    outcomes: &Arc<Vec<Outcome>>,
     close: bool,
     manner: Manner,
 ) -> Result<Settled, Arc<StoreError>> {
     let _permit = worker.settle_permits.acquire().await;
     let (store, doubt) = (&worker.store, worker.options.doubt);
+    let request = SettleRequest {
+        lease: batch.key.clone(),
+        outcomes: outcomes.clone(),
+        close,
+    };
     let settled = match manner {
-        Manner::Plainly => store.settle(&batch.key, outcomes, close, doubt).await,
-        Manner::Carefully => {
-            store
-                .settle_carefully(&batch.key, outcomes, close, doubt)
-                .await
-        }
+        Manner::Plainly => store.settle(&[request], doubt).await.map(|settled| {
+            let first = settled.into_iter().next();
+            first.unwrap_or(Settled::Fenced)
+        }),
+        Manner::Carefully => store.settle_carefully(&request, doubt).await,
     };
     settled.map_err(Arc::new)
 }
@@ -323,14 +328,7 @@ async fn settle_heap(worker: &Worker, heap: Vec<SmallSettle>) {
         .map(|small| (small.request, small.answer))
         .unzip();
     let doubt = worker.options.doubt;
-    let settled = if let [one] = requests.as_slice() {
-        let settled = worker
-            .store
-            .settle(&one.lease, &one.outcomes, one.close, doubt);
-        settled.await.map(|settled| vec![settled])
-    } else {
-        worker.store.settle_many(&requests, doubt).await
-    };
+    let settled = worker.store.settle(&requests, doubt).await;
     match settled {
         Ok(settled) => {
             for (answer, settled) in answers.into_iter().zip(settled) {

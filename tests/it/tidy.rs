@@ -111,8 +111,6 @@ const KNOWN: &[&str] = &[
     "long: operate::doctor::checks::server",
     "long: operate::doctor::look_at_queue",
     "long: simulate::control::operate",
-    "long: worker::leasing::lease_from_many",
-    "long: worker::leasing::turn",
 ];
 
 /// One file of a source folder, without what it compiles for tests alone.

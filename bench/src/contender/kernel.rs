@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use wxnotify::notification::{Outcome, Verdict};
 use wxnotify::store::{
-    DoubtPolicy, LeaseKey, LeaseRequest, Leased, Route, Settled, Store, Watermark,
+    DoubtPolicy, LaneRequest, LeaseKey, LeaseRequest, Leased, Route, SettleRequest, Settled, Store,
+    Watermark,
 };
 
 use crate::message::APPID;
@@ -30,23 +31,27 @@ pub async fn drain(database_url: &str, lease_rows: u32) -> anyhow::Result<()> {
     let (mut after, mut low_lease_id) = (Watermark::START, 0);
     loop {
         let request = LeaseRequest {
-            appid: APPID,
-            lane: 1,
+            lanes: &[LaneRequest {
+                appid: APPID.to_owned(),
+                lane: 1,
+                after,
+                low_lease_id,
+            }],
             worker: &worker,
-            after,
-            low_lease_id,
-            rows: i32::try_from(lease_rows)?,
+            rows: lease_rows as usize,
+            total: lease_rows as usize,
             lease: LEASE,
             start: false,
         };
-        let lease = match store.lease(&request).await? {
-            Leased::Nothing => break,
-            Leased::Cleared => continue,
-            Leased::Batch {
+        let leased = store.lease(&request).await?.pop();
+        let lease = match leased.map(|lane| lane.leased) {
+            None | Some(Leased::Nothing) => break,
+            Some(Leased::Cleared) => continue,
+            Some(Leased::Batch {
                 lease,
                 watermark,
                 low_lease_id: low,
-            } => {
+            }) => {
                 (after, low_lease_id) = (watermark, low);
                 lease
             }
@@ -70,14 +75,19 @@ pub async fn drain(database_url: &str, lease_rows: u32) -> anyhow::Result<()> {
                     ..Outcome::unsent(row.id, Verdict::Sent, None)
                 })
                 .collect();
-            let started = store.start(&key, LEASE).await;
-            let settled = store.settle(&key, &outcomes, true, DOUBT).await;
-            if !matches!((&started, &settled), (Ok(Some(_)), Ok(Settled::KeptBack(ids))) if ids.is_empty())
-            {
-                eprintln!(
-                    "lease {} was not settled: {started:?}, {settled:?}",
-                    key.lease_id
-                );
+            let started = store.start(std::slice::from_ref(&key), LEASE).await;
+            let lease_id = key.lease_id;
+            let request = SettleRequest {
+                lease: key,
+                outcomes: Arc::new(outcomes),
+                close: true,
+            };
+            let settled = store.settle(&[request], DOUBT).await;
+            let is_whole = settled.as_ref().is_ok_and(
+                |settled| matches!(settled.as_slice(), [Settled::KeptBack(ids)] if ids.is_empty()),
+            );
+            if !is_whole || !started.as_ref().is_ok_and(|started| started.len() == 1) {
+                eprintln!("lease {lease_id} was not settled: {started:?}, {settled:?}");
             }
             drop(permit);
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use wxnotify::simulate::{Action, Rule};
-use wxnotify::store::{LeaseRequest, Leased, Store, Watermark};
+use wxnotify::store::{LaneRequest, LeaseRequest, Store, Watermark};
 
 use super::{APP, HASTY, Scene};
 use crate::harness::eventually;
@@ -82,19 +82,23 @@ async fn after_kill_9_rows_on_hold_are_never_sent_twice() {
 async fn a_crash_between_lease_and_start_causes_no_doubt() {
     let scene = Scene::new().await;
     let ids = scene.insert_many("oUser", 10, json!({})).await;
-    let request = LeaseRequest {
-        appid: APP,
+    let lane = LaneRequest {
+        appid: APP.to_owned(),
         lane: 1,
-        worker: "dead#1",
         after: Watermark::START,
         low_lease_id: 0,
+    };
+    let request = LeaseRequest {
+        lanes: &[lane],
+        worker: "dead#1",
         rows: 10,
+        total: 10,
         lease: Duration::from_secs(1),
         start: false,
     };
     let store = Store::new(scene.pool().clone());
     let leased = store.lease(&request).await.unwrap();
-    assert!(matches!(leased, Leased::Batch { ref lease, .. } if lease.rows.len() == 10));
+    assert_eq!(leased[0].leased.rows(), 10);
 
     let _worker = scene.start(&[]);
     scene.until_all(&ids, "sent").await;
