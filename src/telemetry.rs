@@ -12,6 +12,7 @@ use std::panic::PanicHookInfo;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
@@ -69,6 +70,7 @@ const DUE_ROWS: &str = "wxnotify_due_rows";
 const OLDEST_DUE_AGE: &str = "wxnotify_oldest_due_age_seconds";
 const ROWS_IN_DOUBT: &str = "wxnotify_rows_in_doubt";
 const PAUSED_APPS: &str = "wxnotify_paused_apps";
+const QUEUE_COUNTED_AT: &str = "wxnotify_queue_counted_at_seconds";
 const BREAKER_TRIPS: &str = "wxnotify_breaker_trips_total";
 const TOKEN_REFRESHES: &str = "wxnotify_token_refreshes_total";
 const DATABASE_ERRORS: &str = "wxnotify_database_errors_total";
@@ -159,22 +161,27 @@ pub static METRICS: &[Metric] = &[
     gauge(
         DUE_ROWS,
         &[],
-        "Rows that could be sent now, as last counted; counting stops at a bound",
+        "Rows that could be sent at wxnotify_queue_counted_at_seconds; counting stops at a bound",
     ),
     gauge(
         OLDEST_DUE_AGE,
         &[],
-        "How long the oldest due row has waited, as last measured",
+        "How long the oldest due row had waited at wxnotify_queue_counted_at_seconds",
     ),
     gauge(
         ROWS_IN_DOUBT,
         &[],
-        "Rows that may have been sent, as last counted",
+        "Rows that may have been sent, counted at wxnotify_queue_counted_at_seconds",
     ),
     gauge(
         PAUSED_APPS,
         &[],
-        "Mini-programs that are paused, as last counted",
+        "Mini-programs that were paused at wxnotify_queue_counted_at_seconds",
+    ),
+    gauge(
+        QUEUE_COUNTED_AT,
+        &[],
+        "When this worker last counted due rows, their age, doubts and paused mini-programs: unix time by the database's clock",
     ),
     counter(
         BREAKER_TRIPS,
@@ -355,6 +362,8 @@ pub struct QueueWeight {
     pub rows_in_doubt: u64,
     /// Paused mini-programs.
     pub paused_apps: u64,
+    /// When it was weighed, by the database's clock.
+    pub counted_at: DateTime<Utc>,
 }
 
 /// Sets the gauges of the queue.
@@ -363,6 +372,8 @@ pub fn record_queue(weight: QueueWeight) {
     gauge!(OLDEST_DUE_AGE).set(weight.oldest_due_age.as_secs_f64());
     gauge!(ROWS_IN_DOUBT).set(approximate(weight.rows_in_doubt));
     gauge!(PAUSED_APPS).set(approximate(weight.paused_apps));
+    let counted_at_ms = u64::try_from(weight.counted_at.timestamp_millis()).unwrap_or(0);
+    gauge!(QUEUE_COUNTED_AT).set(approximate(counted_at_ms) / 1e3);
 }
 
 /// The circuit breaker paused `appid`.
@@ -675,6 +686,7 @@ mod tests {
                 oldest_due_age,
                 rows_in_doubt: 2,
                 paused_apps: 3,
+                counted_at: Utc::now(),
             });
             record_breaker_trip("wx1");
             record_token_refresh("wx1", "first");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
 
 use super::statement::statement;
@@ -135,6 +136,18 @@ impl Store {
         self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 
+    /// Lists what WeChat did not confirm within an hour, for the view `notification_unconfirmed`. Returns whether the list has come
+    /// as far as it may; else there is more at once.
+    ///
+    /// # Errors
+    ///
+    /// Call it again later: until then the view reads more of the history.
+    pub async fn keep_unconfirmed(&self) -> Result<bool, StoreError> {
+        let statement = statement!("upkeep/keep_unconfirmed");
+        let query = statement.query_scalar();
+        self.run(statement.name, query.fetch_one(&self.pool)).await
+    }
+
     /// What the gauges show; counts stop at 10,000.
     ///
     /// # Errors
@@ -142,8 +155,8 @@ impl Store {
     /// The database did not answer.
     pub async fn backlog_gauges(&self) -> Result<QueueWeight, StoreError> {
         let statement = statement!("status/backlog_gauges");
-        let query = statement.query_as::<(i64, i64, i64, f64)>();
-        let (due, doubt, paused, age) = self
+        let query = statement.query_as::<(i64, i64, i64, f64, DateTime<Utc>)>();
+        let (due, doubt, paused, age, counted_at) = self
             .run(statement.name, query.fetch_one(&self.pool))
             .await?;
         Ok(QueueWeight {
@@ -151,6 +164,7 @@ impl Store {
             oldest_due_age: Duration::from_secs_f64(age.max(0.0)),
             rows_in_doubt: doubt.unsigned_abs(),
             paused_apps: paused.unsigned_abs(),
+            counted_at,
         })
     }
 }

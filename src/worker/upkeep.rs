@@ -1,5 +1,5 @@
 //! Periodic work that any worker does, with no leader: rescue what dead workers left, weigh evidence, record receipts, tidy fronts, say
-//! that we live, set gauges, ask WeChat for templates and quotas, make partitions ahead and drop old ones.
+//! that we live, set gauges, keep the books of the history, ask WeChat for templates and quotas, make partitions ahead and drop old ones.
 //!
 //! Every task is idempotent and takes its locks with SKIP LOCKED or for one bounded statement, so it does not matter how
 //! many workers do it at once.
@@ -47,11 +47,17 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 const SECOND_BEAT_AFTER: Duration = Duration::from_millis(500);
 /// The server ends a statement a second after its client gave up.
 const LATE_ANSWER: Duration = Duration::from_secs(2);
+const WARNINGS_EVERY: Duration = Duration::from_secs(15);
 const GAUGES_EVERY: Duration = Duration::from_secs(15);
+/// Of an idle worker that last saw due rows, counting them anew takes at most one part in this many of the time.
+const GAUGES_DUTY: u32 = 50;
 /// How often to look for questions to WeChat that are due.
 const MIRROR_EVERY: Duration = Duration::from_secs(2);
 /// A worker that starts asks anew only what was answered longer ago: several often start together.
 const MIRROR_IS_FRESH: Duration = Duration::from_secs(600);
+const BOOKS_EVERY: Duration = Duration::from_secs(15);
+/// Steps in a row while the books lag behind.
+const BOOK_ROUNDS: usize = 20;
 const RULES_EVERY: Duration = Duration::from_secs(30);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 /// In plaintext mode whoever has seen one callback can forge others.
@@ -70,7 +76,27 @@ struct Maintenance {
     fronts: HashMap<LaneKey, i64>,
     /// When the fronts may be looked at again.
     fronts_not_before: Instant,
+    /// The last count of the queue.
+    count: Option<QueueCount>,
     done: HashMap<&'static str, Instant>,
+}
+
+/// When the queue was counted for the gauges, what that took, and whether there was something due.
+#[derive(Debug, Clone, Copy)]
+struct QueueCount {
+    at: Instant,
+    took: Duration,
+    found_due: bool,
+}
+
+impl QueueCount {
+    /// Whether to count again: now and then, and soon when rows were due and this worker sends nothing any more, since the
+    /// gauges would go on showing rows that are gone.
+    fn is_stale(&self, now: Instant, is_idle: bool) -> bool {
+        let age = now.saturating_duration_since(self.at);
+        let may_mislead = self.found_due && is_idle;
+        age >= GAUGES_EVERY || may_mislead && age >= self.took.min(DUTY_FOR) * GAUGES_DUTY
+    }
 }
 
 /// When a lane was tidied and when it may be again.
@@ -88,6 +114,7 @@ pub(super) async fn run(worker: Arc<Worker>, blocked: mpsc::UnboundedReceiver<La
         tidied: HashMap::new(),
         fronts: HashMap::new(),
         fronts_not_before: Instant::now(),
+        count: None,
         done: HashMap::new(),
     };
     tokio::join!(beat(&worker), answer_lookups(&worker), async {
@@ -165,9 +192,13 @@ impl Maintenance {
         complain("events", self.apply_events().await);
         complain("answers", self.apply_answers().await);
         complain("tidy", self.tidy_overdue().await);
-        if self.is_time("gauges", GAUGES_EVERY) {
-            complain("gauges", self.set_gauges().await);
+        complain("gauges", self.set_gauges().await);
+        if self.is_time("warnings", WARNINGS_EVERY) {
+            complain("apps", self.warn_of_unregistered().await);
             complain("punishments", self.tell_of_punishments().await);
+        }
+        if self.is_time("books", BOOKS_EVERY) {
+            complain("books", self.keep_books().await);
         }
         if self.is_time("rules", RULES_EVERY) {
             complain("rules", self.read_rules().await);
@@ -205,9 +236,30 @@ impl Maintenance {
         Ok(())
     }
 
-    async fn set_gauges(&self) -> Result<(), StoreError> {
-        telemetry::record_queue(self.store.backlog_gauges().await?);
-        self.warn_of_unregistered().await
+    async fn set_gauges(&mut self) -> Result<(), StoreError> {
+        let at = Instant::now();
+        let is_idle = self.worker.tally.in_flight() == 0;
+        if self.count.is_some_and(|count| !count.is_stale(at, is_idle)) {
+            return Ok(());
+        }
+        let weight = self.store.backlog_gauges().await?;
+        telemetry::record_queue(weight);
+        self.count = Some(QueueCount {
+            at,
+            took: at.elapsed(),
+            found_due: weight.due_rows > 0,
+        });
+        Ok(())
+    }
+
+    /// Takes the books of the history further.
+    async fn keep_books(&self) -> Result<(), StoreError> {
+        for _ in 0..BOOK_ROUNDS {
+            if self.store.keep_unconfirmed().await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn read_rules(&self) -> Result<(), StoreError> {
@@ -372,5 +424,37 @@ impl Maintenance {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(took_ms: u64, found_due: bool) -> QueueCount {
+        QueueCount {
+            at: Instant::now(),
+            took: Duration::from_millis(took_ms),
+            found_due,
+        }
+    }
+
+    #[test]
+    fn rows_that_were_due_are_counted_again_within_a_second_of_the_last_send() {
+        let count = counted(2, true);
+        let soon = count.at + Duration::from_millis(750);
+        assert!(count.is_stale(soon, true));
+        assert!(!count.is_stale(soon, false), "it sends: the count is dear");
+        assert!(!counted(2, false).is_stale(soon, true), "nothing was due");
+    }
+
+    #[test]
+    fn a_dear_count_is_made_more_rarely_but_never_later_than_a_quarter_of_a_minute() {
+        let count = counted(200, true);
+        assert!(!count.is_stale(count.at + Duration::from_secs(9), true));
+        assert!(count.is_stale(count.at + Duration::from_secs(10), true));
+        let hopeless = counted(60_000, true);
+        assert!(hopeless.is_stale(hopeless.at + GAUGES_EVERY, true));
+        assert!(counted(1, false).is_stale(hopeless.at + GAUGES_EVERY * 2, false));
     }
 }

@@ -7,6 +7,7 @@ mod ingesting;
 mod pushing;
 mod receiving;
 mod settling;
+mod unconfirmed;
 mod working;
 
 use std::net::SocketAddr;

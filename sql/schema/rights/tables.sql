@@ -6,6 +6,8 @@ grant select, insert, update, delete
     to wxnotify_worker;
 grant select, insert, update on notification_history to wxnotify_worker;
 grant select, insert on notification_attempts to wxnotify_worker;
+grant select, insert, delete on notification_unconfirmed_ids to wxnotify_worker;
+grant select, insert, update on notification_books to wxnotify_worker;
 grant select, update on wechat_apps to wxnotify_worker;
 grant select on wechat_errcodes, notification_redrives, wxnotify_schema to wxnotify_worker;
 grant select, update on sequence notification_bell to wxnotify_worker;

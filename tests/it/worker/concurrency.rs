@@ -10,13 +10,18 @@ use crate::harness::eventually;
 
 const FIXED: (&str, &str) = ("WXNOTIFY_CONCURRENCY_MODE", "fixed");
 
-/// What the gauge says; `None` before the worker's listener answers.
+/// What the gauge of the limit says.
 async fn limit(address: &str) -> Option<f64> {
+    gauge(address, "wxnotify_concurrency_limit").await
+}
+
+/// What a gauge says; `None` before the worker's listener answers.
+async fn gauge(address: &str, name: &str) -> Option<f64> {
     let answer = reqwest::get(format!("http://{address}/metrics")).await;
     let metrics = answer.ok()?.text().await.ok()?;
     let line = metrics
         .lines()
-        .find(|line| line.starts_with("wxnotify_concurrency_limit "))?;
+        .find(|line| line.split(' ').next() == Some(name))?;
     line.split(' ').next_back()?.parse().ok()
 }
 
@@ -42,6 +47,50 @@ async fn refusals_lower_the_limit_to_its_minimum_and_the_gauge_shows_it() {
     .await;
     scene.until_all(&rows, "dead").await;
     assert!(limit(&address).await >= Some(6.0));
+}
+
+/// A gauge that is set every quarter of a minute would show rows that are long gone.
+#[tokio::test]
+async fn an_emptied_queue_soon_reads_as_empty_and_says_when_it_was_counted() {
+    let scene = Scene::new().await;
+    scene.wechat.hold();
+    let rows = scene.insert_many("oUser", 20, json!({})).await;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let _worker = scene.spawn(&[("WXNOTIFY_LISTEN", &address)]);
+    let at_first = eventually("the rows are counted", async || {
+        (gauge(&address, "wxnotify_due_rows").await? == 20.0).then_some(())?;
+        gauge(&address, "wxnotify_queue_counted_at_seconds").await
+    })
+    .await;
+
+    scene.wechat.release();
+    scene.until_all(&rows, "sent").await;
+    let ended_at: f64 = sqlx::query_scalar(
+        "select extract(epoch from max(finished_at))::float8 from notification_history",
+    )
+    .fetch_one(scene.pool())
+    .await
+    .unwrap();
+    let at_last = eventually("the queue reads as empty", async || {
+        (gauge(&address, "wxnotify_due_rows").await? == 0.0).then_some(())?;
+        gauge(&address, "wxnotify_queue_counted_at_seconds").await
+    })
+    .await;
+    assert!(
+        at_first < ended_at && ended_at - 1.0 < at_last,
+        "{at_first} {ended_at} {at_last}"
+    );
+    assert!(
+        at_last - ended_at < 10.0,
+        "counted {} s after the last row ended",
+        at_last - ended_at
+    );
+    assert_eq!(
+        gauge(&address, "wxnotify_oldest_due_age_seconds").await,
+        Some(0.0)
+    );
 }
 
 #[tokio::test]
