@@ -7,6 +7,7 @@
 //! Start at [`run`]; [`perform`] is the same without a screen or a Postgres of its own.
 
 pub mod comparison;
+pub mod incidents;
 pub mod plan;
 pub mod screen;
 mod stage;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Stay up afterwards, to look around
     #[arg(long)]
     keep: bool,
+    /// Instead: forty incidents in a throwaway database, to practise on; stays up
+    #[arg(long, conflicts_with_all = ["keep", "rows", "seed"])]
+    incidents: bool,
     /// How many rows
     #[arg(long, value_name = "N", default_value_t = 320, value_parser = clap::value_parser!(u32).range(ROWS_MIN as i64..=ROWS_MAX))]
     rows: u32,
@@ -93,6 +97,9 @@ pub async fn perform(rows: usize, seed: u64, database_url: &str) -> anyhow::Resu
 ///
 /// As [`perform`], or there is no Postgres server on this machine.
 pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
+    if args.incidents {
+        return incidents::run(output).await;
+    }
     let began = Instant::now();
     let screen = if output.json {
         Screen::silent()
@@ -216,10 +223,7 @@ fn show_what_next(
                 format!("{program} run --help"),
                 "the worker, for your database and mini-program",
             ),
-            (
-                "ls sql/operator".to_owned(),
-                "an operator's first ten queries",
-            ),
+            ("ls sql/operator".to_owned(), "an operator's query book"),
         ];
         let width = hints
             .iter()

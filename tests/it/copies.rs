@@ -125,7 +125,7 @@ async fn a_publication_for_all_tables_refuses_nothing_and_a_copy_gets_what_was_c
 }
 
 /// The folder of `pg_dump` and `psql`. `None`: the server's package has no clients.
-fn clients() -> Option<PathBuf> {
+pub fn clients() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).unwrap_or_default();
     let bin = variable("PG_BIN");
     let given = (!bin.is_empty()).then(|| Path::new(&bin));
@@ -143,7 +143,7 @@ fn clients() -> Option<PathBuf> {
 }
 
 /// Runs a client program with `input`; gives what it wrote.
-fn client(program: PathBuf, arguments: &[impl AsRef<OsStr>], input: &[u8]) -> Vec<u8> {
+pub fn client(program: PathBuf, arguments: &[impl AsRef<OsStr>], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(&program)
         .args(arguments)
         .stdin(Stdio::piped())

@@ -18,6 +18,7 @@ mod fuzz_seeds;
 mod hammer;
 mod harness;
 mod http;
+mod incidents;
 mod kernel;
 mod model;
 mod month;
