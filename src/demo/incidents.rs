@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
 use super::screen::Screen;
-use crate::cli::{Exit, Output};
+use crate::exit::{Exit, Output};
 use crate::postgres::{Options, ThrowawayPostgres};
 use crate::schema;
 use crate::signals::StopSignals;
