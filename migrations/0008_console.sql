@@ -86,11 +86,13 @@ comment on column console_sessions.ends_at is 'When it ends whatever they do.';
 comment on column console_sessions.address is 'From where.';
 
 create table console_tries (
+    id       bigint generated always as identity primary key,
     name     text not null,
     address  text not null,
     tried_at timestamptz not null default clock_timestamp()
 );
 comment on table console_tries is 'Log-ins that failed in the last hour: they slow the next ones down.';
+comment on column console_tries.id is 'Order.';
 comment on column console_tries.name is 'The name that was tried.';
 comment on column console_tries.address is 'From where.';
 comment on column console_tries.tried_at is 'When.';

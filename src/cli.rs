@@ -372,6 +372,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             simulate::run(args).await
         }
         Command::Operate(command) => {
+            if let Some(answer) = operate::run_alone(&command, output) {
+                return answer;
+            }
             let settings = Settings::load(&sources)?;
             start_quiet_log(&sources)?;
             operate::run(command, &settings, output).await

@@ -24,9 +24,10 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`], [`exit`] | arguments; from `main` to [`worker::run`]; how a command ends |
-//! | [`worker`] | `run`, `work`, and the tasks: `starting`, `leasing` (the loop), `sending`, `settling`, `slots`, `waking`, `logins`, `upkeep` |
+//! | [`worker`] | `run`, `work`, and the tasks: `starting`, `leasing` (the loop), `sending`, `settling`, `slots`, `waking`, `logins`, `reminders`, `upkeep` |
 //! | [`notification`] | the domain: a row on its way out, an outcome on its way back |
 //! | [`delivery`] | the way of one message; judgement, service cards, login codes, tokens, the breaker |
+//! | [`reminder`] | the time of reminders: which instants a calendar means. Pure |
 //! | [`retry`], [`concurrency`] | when the next attempt comes; how many sends at once. Pure |
 //! | [`store`] | every SQL statement of the worker and the commands: one function here, one file in `sql/<subject>/` |
 //! | [`schema`] | tables and code in the database: `migrations/`, `sql/schema/` |
@@ -46,7 +47,7 @@
 //! # Who may know whom
 //!
 //! * [`store`] knows no HTTP and [`wechat`] no SQL; `store` takes from `wechat` only its words: errcode rules, listed templates, a quota.
-//! * Policy takes the time and does no I/O: [`retry`], [`concurrency`], `delivery::judgement`, `delivery::breaker`, [`wechat::errcode`].
+//! * Policy takes the time and does no I/O: [`retry`], [`concurrency`], [`reminder`], `delivery::judgement`, `delivery::breaker`, [`wechat::errcode`].
 //! * [`config`] knows nobody who uses it. [`http`] does not know [`worker`].
 //! * The fake signs and seals its callbacks with code of its own, since it is to test ours.
 //! * Statements are SQL's business: none outside `store` and `schema`, but where [`demo`] plays a business system and `worker::waking` listens.
@@ -72,6 +73,7 @@
 //! | *obstacle* | what others hung on our tables and refuses a row |
 //! | *dispute* | an answer that came for two rows, so that it may be neither's |
 //! | *probe* | the one row that is risked after a pause; a *sound* answer to it ends the pause |
+//! | *fire* | a time of a reminder's schedule that has come, and the rows made for it; *chunk*: those made in one transaction |
 //! | *tap* | a user's accept in the mini-program: one credit |
 //! | *stranded* | rows on a template that WeChat does not list any more |
 //! | *lookup* | a question to WeChat that is due, claimed by one worker |
@@ -117,6 +119,7 @@ pub mod notification;
 pub mod operate;
 pub mod postgres;
 pub(crate) mod reconnect;
+pub mod reminder;
 pub mod retry;
 pub mod schema;
 pub mod signals;

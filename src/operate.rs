@@ -13,4 +13,4 @@ pub mod report;
 pub mod reports;
 pub mod verbs;
 
-pub use commands::{OperateCommand, OperateError, Operator, execute, execute_as, run};
+pub use commands::{OperateCommand, OperateError, Operator, execute, execute_as, run, run_alone};

@@ -19,6 +19,8 @@ mod events;
 mod kernel;
 mod kinds;
 pub mod quotas;
+pub mod reminders;
+pub mod schedules;
 pub(crate) mod statement;
 pub mod status;
 pub mod templates;

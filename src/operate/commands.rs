@@ -13,9 +13,11 @@ pub mod apps;
 pub mod changes;
 pub mod credits;
 pub mod events;
+pub mod forecast;
 pub mod looks;
 pub mod quota;
 pub mod rid;
+pub mod schedules;
 pub mod selection;
 pub mod templates;
 pub mod tokens;
@@ -66,6 +68,11 @@ pub enum OperateCommand {
     /// Store events of WeChat that reached another program
     #[command(subcommand)]
     Event(events::EventCommand),
+    /// Reminders: schedules, their times, and what became of each
+    #[command(subcommand)]
+    Schedule(schedules::ScheduleCommand),
+    /// What goes out in the next seven days, and what will lack a credit
+    Forecast(forecast::ForecastArgs),
     /// One glance: backlog, doubts, failures, workers, pauses, tokens, and what to do next
     Status(looks::StatusArgs),
     /// Everything that would otherwise be found out too late, with the next step; exit code 1 when something fails
@@ -126,6 +133,15 @@ pub async fn run(
     print(&result?, output)
 }
 
+/// Answers a command that needs neither settings nor a database; `None`: it needs them.
+pub fn run_alone(command: &OperateCommand, output: Output) -> Option<anyhow::Result<ExitCode>> {
+    let OperateCommand::Schedule(command) = command else {
+        return None;
+    };
+    let report = schedules::answer_alone(command)?;
+    Some(report.and_then(|report| print(&report, output)))
+}
+
 /// Prints a report on standard output; its exit code.
 fn print(report: &Report, output: Output) -> anyhow::Result<ExitCode> {
     let text = if output.json {
@@ -164,6 +180,8 @@ pub async fn execute_as(
         OperateCommand::Rid(args) => rid::run(args, operator).await,
         OperateCommand::Token(command) => tokens::run(command, store).await,
         OperateCommand::Event(command) => events::run(command, store).await,
+        OperateCommand::Schedule(command) => schedules::run(command, store).await,
+        OperateCommand::Forecast(args) => forecast::run(args, store).await,
         OperateCommand::Status(args) => looks::status(args, store).await,
         OperateCommand::Doctor(args) => doctor::run(args, operator).await,
         OperateCommand::Explain(args) => looks::explain(args, store).await,

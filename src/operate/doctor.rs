@@ -149,6 +149,16 @@ async fn look_at_queue(store: &Store) -> Vec<Finding> {
             store.look_at_lapsed_leases().await,
             |leases| checks::lapsed_leases(&leases),
         ),
+        judge(
+            "zones of reminders",
+            store.differing_zones().await,
+            |zones| checks::zones(&zones),
+        ),
+        judge(
+            "workdays of reminders",
+            store.ending_days().await,
+            |calendars| checks::workdays(&calendars),
+        ),
     ];
     let waiting = store.backlog(None).await;
     let workers = store.live_workers().await;

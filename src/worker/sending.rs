@@ -19,7 +19,7 @@ use crate::concurrency::Sample;
 use crate::lock::lock;
 use crate::notification::{Conclusion, Credit, Notification, Outcome, Verdict};
 use crate::reconnect::Reconnect;
-use crate::store::{CorruptRow, Lease, LeaseKey};
+use crate::store::{CorruptRow, Lease, LeaseKey, StoreError};
 use crate::telemetry::{self, Restraint};
 use crate::wechat::errcode;
 
@@ -56,16 +56,16 @@ pub(super) async fn open_batches(worker: Arc<Worker>, mut leased: mpsc::Receiver
     worker.slots.close();
 }
 
-async fn open(worker: &Arc<Worker>, lease: Lease) {
+async fn open(worker: &Arc<Worker>, mut lease: Lease) {
     worker.slots.until_few_left().await;
-    let count = lease.rows.len();
-    if let Some(batch) = start(worker, &lease).await {
+    if let Some(batch) = start(worker, &mut lease).await {
         tokio::spawn(settling::settle_batch(worker.clone(), batch.clone()));
         let rows = lease.rows.into_iter();
         worker
             .slots
             .add(rows.filter_map(|row| hand_over(worker, &batch, row)));
     } else {
+        let count = lease.rows.len();
         lock(&worker.known).remove(&(lease.lease_id, lease.leased_at));
         worker.tally.waiting.fetch_sub(count, Ordering::Relaxed);
         worker.tally.unsettled.fetch_sub(count, Ordering::Relaxed);
@@ -134,7 +134,7 @@ fn opened(worker: &Worker, lease: &Lease, started_at: DateTime<Utc>, asked_at: I
 }
 
 /// The durable record before the first send. `None`: the lease is gone or given back, nothing of it may be sent.
-async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
+async fn start(worker: &Worker, lease: &mut Lease) -> Option<Arc<Batch>> {
     // One that was started at once but had to wait for others may be somebody else's by now: ask.
     if let Some(started_at) = lease.started_at
         && lease.asked_at.elapsed() < worker.options.lease / 4
@@ -152,13 +152,15 @@ async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
     let mut waits = Reconnect::new();
     loop {
         let asked_at = Instant::now();
-        let only = std::slice::from_ref(&key);
-        let error = match worker.store.start(only, worker.options.lease).await {
-            Ok(started) if !started.is_empty() => {
-                let started_at = started[0].1;
+        let error = match ask_to_start(worker, &key, lease).await {
+            Ok(Some(started_at)) if lease.rows.is_empty() => {
+                debug!("Nothing of a lease of reminders may be sent now, at {started_at}");
+                return None;
+            }
+            Ok(Some(started_at)) => {
                 return Some(Arc::new(opened(worker, lease, started_at, asked_at)));
             }
-            Ok(_) => {
+            Ok(None) => {
                 telemetry::record_fenced("start");
                 warn!(
                     "Lease {} of {} was gone before its start: nothing of it is sent",
@@ -181,6 +183,32 @@ async fn start(worker: &Worker, lease: &Lease) -> Option<Arc<Batch>> {
             () = worker.stop.cancelled() => {}
         }
     }
+}
+
+/// When the lease was started; `None`: it is gone. Rows of reminders that may not be sent now leave it.
+async fn ask_to_start(
+    worker: &Worker,
+    key: &LeaseKey,
+    lease: &mut Lease,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let length = worker.options.lease;
+    let only = std::slice::from_ref(key);
+    if let Some((_, started_at)) = worker.store.start(only, length).await?.pop() {
+        return Ok(Some(started_at));
+    }
+    let Some(started) = worker.store.start_reminders(key, length).await? else {
+        return Ok(None);
+    };
+    let count = lease.rows.len();
+    lease.rows.retain(|row| {
+        let id = row.as_ref().map_or_else(|corrupt| corrupt.id, |row| row.id);
+        started.ids.contains(&id)
+    });
+    let left = count - lease.rows.len();
+    worker.tally.waiting.fetch_sub(left, Ordering::Relaxed);
+    worker.tally.unsettled.fetch_sub(left, Ordering::Relaxed);
+    worker.tally.changed.notify_one();
+    Ok(Some(started.started_at))
 }
 
 /// One slot: sends one row after the other until there are no more.

@@ -423,6 +423,11 @@ impl Maintenance {
                 break;
             }
         }
+        for _ in 0..FORGET_ROUNDS {
+            if store.drop_old_fires().await? == 0 {
+                break;
+            }
+        }
         Ok(())
     }
 }

@@ -403,12 +403,7 @@ async fn each_role_gets_an_answer_and_is_told_what_it_cannot_see() {
         (
             "wxnotify_viewer",
             "a viewer",
-            &[
-                "lapsed leases",
-                "foreign messages",
-                "unregistered apps",
-                "apps",
-            ],
+            &["lapsed leases", "foreign messages", "unregistered apps"],
         ),
         (
             "wxnotify_producer",

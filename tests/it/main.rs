@@ -1,6 +1,7 @@
 //! The integration tests: one program, a file per behaviour.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod calendar;
 mod cli;
 mod config;
 mod connecting;
@@ -28,6 +29,8 @@ mod postgres;
 mod quotas;
 mod random_rows;
 mod readme;
+mod reminders;
+mod schedules;
 mod schema;
 mod security;
 mod simulate;

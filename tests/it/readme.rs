@@ -19,6 +19,7 @@ const FAILURES: [&str; 2] = ["docs/failures.md", "docs/failures.zh-CN.md"];
 const CONTRIBUTING: [&str; 2] = ["docs/contributing.md", "docs/contributing.zh-CN.md"];
 const OPERATIONS: [&str; 2] = ["docs/operations.md", "docs/operations.zh-CN.md"];
 const CALLBACKS: [&str; 2] = ["docs/callbacks.md", "docs/callbacks.zh-CN.md"];
+const REMINDERS: [&str; 2] = ["docs/reminders.md", "docs/reminders.zh-CN.md"];
 const KINDS: [&str; 2] = ["docs/kinds.md", "docs/kinds.zh-CN.md"];
 const SECURITY: [&str; 2] = ["docs/security.md", "docs/security.zh-CN.md"];
 const MINI_PROGRAM: [&str; 2] = ["docs/mini-program.md", "docs/mini-program.zh-CN.md"];
@@ -177,6 +178,46 @@ async fn the_rows_of_the_kinds_pages_are_accepted() {
             ["one_time", "device", "service_card", "service_card"],
             "{page}"
         );
+    }
+}
+
+#[tokio::test]
+async fn the_patterns_of_the_reminder_pages_are_accepted() {
+    let mut schedules_of = Vec::new();
+    for page in REMINDERS {
+        let database = database_with_the_app().await;
+        run_sql_of(page, database.pool()).await;
+        let schedules: Vec<(String, String, bool)> = sqlx::query_as(
+            "select name, audience, cron is null from reminder_schedules order by name",
+        )
+        .fetch_all(database.pool())
+        .await
+        .unwrap();
+        assert_eq!(
+            schedules.len(),
+            3,
+            "{page}: the fourth is done and deleted: {schedules:?}"
+        );
+        schedules_of.push(schedules);
+    }
+    assert_eq!(schedules_of[0], schedules_of[1]);
+}
+
+#[test]
+fn the_cron_texts_of_the_reminder_pages_are_what_the_program_reads() {
+    for page in REMINDERS {
+        let text = text_of(page);
+        let texts: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(cron, _)| cron)
+            .filter(|cron| !cron.starts_with("wxnotify"))
+            .collect();
+        assert_eq!(texts.len(), 8, "{page}: {texts:?}");
+        for cron in texts {
+            wxnotify::reminder::pattern::Pattern::parse(cron)
+                .unwrap_or_else(|bad| panic!("{page}: {cron}: {bad}"));
+        }
     }
 }
 

@@ -672,13 +672,8 @@ async fn the_printed_schema_is_the_schema_books_included() {
     apply(
         &older,
         &changed(Version::new(0, 0, 1), 1, |migrations, texts| {
-            migrations.retain(|name, _| name.starts_with("0001"));
-            // What stands on later tables.
-            texts.retain(|name, _| {
-                !["batches/", "console/", "reminders/"]
-                    .iter()
-                    .any(|later| name.starts_with(later))
-            });
+            // The views need the columns of all but the newest.
+            migrations.pop_last();
             edit(
                 texts,
                 "kernel/wxnotify_ring.sql",

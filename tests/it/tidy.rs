@@ -69,6 +69,9 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
 const POLICY: &[&str] = &[
     "retry",
     "concurrency",
+    "reminder::calendar",
+    "reminder::pattern",
+    "reminder::zone",
     "delivery::breaker",
     "delivery::judgement",
     "wechat::errcode",
@@ -110,7 +113,6 @@ const SLEEPERS: &[(&str, &str)] = &[(
 const KNOWN: &[&str] = &[
     "long: operate::doctor::checks::server",
     "long: operate::doctor::look_at_queue",
-    "long: simulate::control::operate",
 ];
 
 /// One file of a source folder, without what it compiles for tests alone.

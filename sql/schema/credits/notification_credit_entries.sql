@@ -1,5 +1,6 @@
 -- Every entry of the books: a witness of an accept (accepts is 1), a place where a credit is (fate), or both. A row that was
--- redriven handed its credit on; a held row that was withdrawn never had one of its own.
+-- redriven handed its credit on; a held row that was withdrawn never had one of its own; a row
+-- that a reminder made has none until its start hands it one.
 create or replace view notification_credit_entries as
 select p.appid, p.openid, p.template_id,
        case when p.in_doubt_since is not null then 'in_doubt' when p.held then 'held' else 'pending' end as fate,
@@ -9,7 +10,7 @@ select p.appid, p.openid, p.template_id,
        coalesce((select c.occurred_at from wechat_events c where c.notification_id = p.id), p.created_at) as at, null::timestamptz as accepted_at,
        null::timestamptz as finished_at, null::timestamptz as none_left_at
 from pending_notifications p
-where p.kind = 'one_time'
+where p.kind = 'one_time' and (p.schedule_id is null or exists (select 1 from notification_redrives d where d.new_id = p.id))
 union all
 select h.appid, h.openid, h.template_id,
        case when exists (select 1 from notification_redrives d where d.redriven_id = h.id) then 'redriven'
@@ -28,7 +29,7 @@ select h.appid, h.openid, h.template_id,
                   and e.occurred_at <= h.finished_at + interval '5 seconds'
                 order by e.occurred_at desc, e.answer desc limit 1) is distinct from 'reject' then h.finished_at end
 from notification_history h
-where h.kind = 'one_time'
+where h.kind = 'one_time' and (h.schedule_id is null or exists (select 1 from notification_redrives d where d.new_id = h.id))
 union all
 select e.appid, e.openid, e.template_id, case when e.notification_id is null then 'unclaimed' else 'claimed' end,
        case when e.notification_id is null then 1 else 0 end, e.notification_id, e.id, e.occurred_at, e.occurred_at, null, null

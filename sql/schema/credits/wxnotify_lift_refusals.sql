@@ -10,10 +10,10 @@ begin
     end if;
     for v_pair in
         select distinct f.openid, f.template_id
-        from (select p.openid, p.template_id, p.kind, p.created_at from pending_notifications p
+        from (select p.openid, p.template_id, p.kind, p.created_at, p.schedule_id from pending_notifications p
               where p.appid = p_appid and p.lane = p_lane and p.due <= p_now order by p.due, p.id + 0 limit p_rows) f
         join wechat_refusals r on r.appid = p_appid and r.openid = f.openid and r.template_id = f.template_id
-        where (wxnotify_spends_credit(f.kind) and f.created_at >= r.refused_at + interval '1 second')
+        where (wxnotify_spends_credit(f.kind) and f.schedule_id is null and f.created_at >= r.refused_at + interval '1 second')
            or exists (select 1 from wechat_events e
                       where e.appid = p_appid and e.openid = f.openid and e.template_id = f.template_id and e.answer = 'accept'
                         and e.occurred_at >= r.refused_at + case r.said_by when '43101' then interval '0' else interval '1 second' end)

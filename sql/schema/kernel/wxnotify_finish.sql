@@ -16,6 +16,7 @@ declare
     v_evidence int := 0;
     v_openids  text[];
     v_pairs    text[];
+    v_reminded bigint[];
 begin
     if current_setting('wxnotify.careful', true) = 'on' then
         return wxnotify_finish_carefully(p_appid, p_ids, p_statuses, p_settled_by, p_worker, p_errcodes, p_errmsgs, p_msgids, p_credits, p_duplicate_of, p_attempts);
@@ -48,24 +49,26 @@ begin
         -- By name: the table may have columns of others.
         returning p.id, p.appid, p.kind, p.openid, p.template_id, p.page, p.data, p.extra, p.miniprogram_state, p.lang, p.send_at, p.held, p.expire_at,
             p.lane, p.dedup_key, p.business_ref, p.on_doubt, p.attempts_max, p.created_at, p.producer, p.attempts, p.in_doubt_since, p.last_errcode, p.last_errmsg, p.last_attempt_at,
-            u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of),
+            p.schedule_id, p.local_at, p.fold, u.status, u.errcode, u.errmsg, u.msgid, u.credit, u.duplicate_of),
     kept as (
         insert into notification_history (id, appid, status, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
             held, expire_at, lane, dedup_key, business_ref, on_doubt, attempts_max, created_at, producer, attempts, in_doubt_since, errcode,
-            errmsg, msgid, credit, duplicate_of, worker, settled_by, last_attempt_at, finished_at)
+            errmsg, msgid, credit, duplicate_of, worker, settled_by, last_attempt_at, finished_at,
+            schedule_id, local_at, fold)
         select id, appid, status, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
             held, expire_at, lane, dedup_key, business_ref, on_doubt, attempts_max, created_at, producer, attempts + p_attempts, in_doubt_since,
             case when status <> 'sent' then coalesce(errcode, last_errcode) when p_settled_by = 'reply' then 0 else errcode end,
             case when status = 'sent' then errmsg else coalesce(errmsg, last_errmsg) end,
-            msgid, credit, duplicate_of, p_worker, p_settled_by, last_attempt_at, clock_timestamp()
+            msgid, credit, duplicate_of, p_worker, p_settled_by, last_attempt_at, clock_timestamp(), schedule_id, local_at, fold
         from gone),
     freed as (
         delete from notification_keys f where f.ctid = any (array(
             select (select k.ctid from notification_keys k where k.appid = p_appid and k.dedup_key = gone.dedup_key and k.id = gone.id)
             from gone where gone.dedup_key is not null and gone.status not in ('sent', 'presumed_sent'))))
     select count(*), array_agg(dedup_key) filter (where dedup_key is not null and status <> 'duplicate'),
-           array_agg(openid) filter (where in_doubt_since is not null), array_agg(template_id) filter (where in_doubt_since is not null)
-    into v_moved, v_keys, v_openids, v_pairs from gone;
+           array_agg(openid) filter (where in_doubt_since is not null), array_agg(template_id) filter (where in_doubt_since is not null),
+           array_agg(id) filter (where schedule_id is not null)
+    into v_moved, v_keys, v_openids, v_pairs, v_reminded from gone;
     if v_moved + v_evidence < cardinality(p_ids) then
         raise exception 'a trigger keeps % of % rows in pending_notifications', cardinality(p_ids) - v_moved - v_evidence, cardinality(p_ids)
             using errcode = 'triggered_action_exception';
@@ -75,6 +78,9 @@ begin
     end if;
     if v_openids is not null then
         perform wxnotify_wake_pairs(p_appid, v_openids, v_pairs);
+    end if;
+    if v_reminded is not null then
+        perform wxnotify_end_reminders(v_reminded);
     end if;
     return v_moved + v_evidence;
 end $$;

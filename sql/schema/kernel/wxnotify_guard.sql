@@ -19,10 +19,13 @@ begin
         perform wxnotify_need_partitions();
         insert into notification_history (id, appid, status, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
             held, expire_at, lane, dedup_key, business_ref, on_doubt, attempts_max, created_at, producer, attempts, errcode, errmsg,
-            settled_by, last_attempt_at, finished_at)
+            settled_by, last_attempt_at, finished_at, schedule_id, local_at, fold)
         values (old.id, old.appid, 'cancelled', old.kind, old.openid, old.template_id, old.page, old.data, old.extra, old.miniprogram_state, old.lang, old.send_at,
             old.held, old.expire_at, old.lane, old.dedup_key, old.business_ref, old.on_doubt, old.attempts_max, old.created_at, old.producer, old.attempts,
-            old.last_errcode, old.last_errmsg, 'producer', old.last_attempt_at, clock_timestamp());
+            old.last_errcode, old.last_errmsg, 'producer', old.last_attempt_at, clock_timestamp(), old.schedule_id, old.local_at, old.fold);
+        if old.schedule_id is not null then
+            perform wxnotify_end_reminders(array[old.id]);
+        end if;
     else
         if new.id <> old.id or new.appid is distinct from old.appid then
             raise exception 'pending_notifications: id and appid of notification % cannot change', old.id

@@ -23,6 +23,7 @@ declare
     v_users   int[];
     v_keyed   boolean;
     v_solo    boolean;
+    v_made    bigint[];  -- those that reminders made: their start looks at more
     v_losers  bigint[];
     v_winners bigint[];
     v_lease   bigint;
@@ -45,10 +46,11 @@ begin
     v_refused := exists (select 1 from wechat_refusals r where r.appid = p_appid);
 
     select array_agg(c.ctid order by c.due, c.id), array_agg(c.id order by c.due, c.id), array_agg(c.user_key order by c.due, c.id),
-           bool_or(c.dedup_key is not null), bool_or(c.rescues >= 1)
-    into v_rows, v_ids, v_users, v_keyed, v_solo
+           bool_or(c.dedup_key is not null), bool_or(c.rescues >= 1),
+           array_agg(c.id) filter (where c.schedule_id is not null)
+    into v_rows, v_ids, v_users, v_keyed, v_solo, v_made
     from (
-        select p.ctid, p.id, p.due, p.dedup_key, p.rescues, hashtext(p.openid) as user_key
+        select p.ctid, p.id, p.due, p.dedup_key, p.rescues, p.schedule_id, hashtext(p.openid) as user_key
         from pending_notifications p
         where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and (p.due, p.id + 0) > (p_due, p_id)
           and p.id not in (select unnest(v_live)) and hashtext(p.openid) not in (select unnest(v_busy))
@@ -108,8 +110,15 @@ begin
         end if;
     end if;
 
-    insert into notification_leases (appid, worker, ids, user_keys, leased_at, started_at, expires_at)
-    values (p_appid, p_worker, v_ids, v_users, v_now, case when p_start then v_now end, v_now + make_interval(secs => p_secs))
+    -- However idle the worker, such a lease is reserved and not started.
+    if v_made is not null then
+        v_made := array(select unnest(v_made) intersect select unnest(v_ids));
+        if v_made <> '{}' then
+            p_start := false;
+        end if;
+    end if;
+    insert into notification_leases (appid, worker, ids, user_keys, leased_at, started_at, expires_at, reminder_ids)
+    values (p_appid, p_worker, v_ids, v_users, v_now, case when p_start then v_now end, v_now + make_interval(secs => p_secs), nullif(v_made, '{}'))
     returning lease_id into v_lease;
     return query
         select v_lease, coalesce(v_low, v_lease), v_now, p.id, p.kind, p.openid, p.template_id, p.page, p.data::text, p.extra::text,

@@ -12,6 +12,8 @@ from (values
     ('app_paused', 'app paused: %s', '小程序暂停发送（%s）'),
     ('template_paused', 'template paused: %s', '模板暂停发送（%s）'),
     ('template_removed', 'template paused: %s', '微信的模板列表中已没有该模板'),
+    ('reminder_paused', 'its reminder is paused', '其提醒已暂停'),
+    ('reminder_busy', 'its reminder is being changed, or the credit it takes is in use; tried again at next_at', '其提醒正在修改，或所需次数正被占用；到 next_at 再试'),
     ('was_paused', 'was paused; its turn comes at next_at', '曾被暂停，等待轮到'),
     ('user_refused', 'the user refused this template%s', '用户已拒绝该模板%s'),
     ('refused', 'WeChat refused it', '微信拒绝'),
@@ -41,6 +43,7 @@ from (values
     ('cancelled_by_operator', 'cancelled by an operator', '运维人员已取消'),
     ('cancelled_by_producer', 'cancelled by its producer', '业务方已取消'),
     ('cancelled_for_own_row', 'made of an accept whose own row came later', '由一次同意生成，而业务方自己的行后来才插入'),
+    ('cancelled_with_reminder', 'cancelled with its reminder', '随提醒取消'),
     ('duplicate', 'notification %s with the same dedup_key was sent instead', '同一 dedup_key 的通知 %s 已发送'),
     ('unresolved', 'a send may have arrived; no evidence ever came', '可能已送达，始终没有证据')) r (reason_code, words, words_zh);
 

@@ -5,13 +5,13 @@ select n.id, n.appid, n.status,
        coalesce(n.says, (select format(w.words, n.details) from notification_reasons w where w.reason_code = n.reason_code)) as reason, n.next_at, n.openid, n.template_id, n.kind, n.page, n.data, n.lane,
        n.business_ref, n.dedup_key, n.send_at, n.expire_at, n.attempts, n.attempts_max, n.errcode, n.errmsg, n.msgid,
        n.in_doubt_since, n.may_be_doubled, n.credit, n.duplicate_of, n.worker, n.settled_by, n.on_doubt, n.producer,
-       n.last_attempt_at, n.created_at, n.finished_at, n.receipt_at, n.receipt_code, n.receipt_status, n.reason_code
+       n.last_attempt_at, n.created_at, n.finished_at, n.receipt_at, n.receipt_code, n.receipt_status, n.reason_code, n.schedule_id, n.local_at
 from (
     select 'sending'::text as status, 'being_sent'::text as reason_code, null::text as details, null::text as says, l.expires_at as next_at,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, l.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notification_leases l
     cross join lateral unnest(l.ids) as leased (id)
     join notifications_pending r on r.id = leased.id and r.last_lease is distinct from l.lease_id
@@ -22,7 +22,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_pending r
     where r.held and not r.is_sending
 
@@ -36,7 +36,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_pending r
     where r.in_doubt_since is not null and not r.held and not r.is_sending
 
@@ -47,7 +47,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notification_lanes l
     cross join lateral (
         select q.* from notifications_pending q
@@ -65,7 +65,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from wechat_templates t
     join notifications_pending r on r.appid = t.appid and r.template_id = t.template_id
     where t.paused_until > statement_timestamp()
@@ -77,7 +77,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_pending r
     where r.waiting_for in ('app', 'template') and r.due > statement_timestamp()
       and not r.app_is_paused and not r.template_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
@@ -90,10 +90,23 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_pending r
     left join wechat_refusals f on f.appid = r.appid and f.openid = r.openid and f.template_id = r.template_id
     where r.waiting_for = 'refused'
+      and not r.app_is_paused and not r.template_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+    union all
+    -- paused, 5: its reminder is paused, or being changed, or somebody uses the credit it is to take
+    select 'paused', case when exists (select 1 from reminder_schedules s where s.id = r.schedule_id and s.paused_at is not null) then 'reminder_paused'
+                          else 'reminder_busy' end, null, null,
+           r.due,
+           r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
+           r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
+           r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
+    from notifications_pending r
+    where r.waiting_for = 'reminder'
       and not r.app_is_paused and not r.template_is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
     union all
@@ -112,7 +125,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_pending r
     left join wechat_errcodes e on e.errcode = r.errcode
     where r.waiting_for = 'retry' and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
@@ -127,7 +140,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_pending r
     where r.waiting_for is null and r.due > statement_timestamp()
       and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
@@ -138,7 +151,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_pending r
     where r.waiting_for = 'login' and r.send_at > statement_timestamp()
       and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
@@ -160,7 +173,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_pending r
     where (r.waiting_for in ('user', 'pair', 'duplicate', 'obstacle') or (r.waiting_for in ('app', 'template') and r.due <= statement_timestamp())
            or (r.waiting_for = 'login' and coalesce(r.send_at <= statement_timestamp(), true)))
@@ -174,7 +187,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notification_lanes l
     cross join lateral (
         select q.* from notifications_pending q
@@ -196,7 +209,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_final r
     where r.status = 'sent'
 
@@ -205,7 +218,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, r.may_be_doubled,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_final r
     where r.status = 'presumed_sent'
 
@@ -217,7 +230,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_final r
     left join wechat_errcodes e on e.errcode = r.errcode
     where r.status = 'dead'
@@ -227,17 +240,18 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_final r
     where r.status = 'expired'
 
     union all
-    select 'cancelled', case r.settled_by when 'operator' then 'cancelled_by_operator'
-                        when 'policy' then 'cancelled_for_own_row' else 'cancelled_by_producer' end, null, null, null,
+    select 'cancelled', case when r.settled_by = 'operator' then 'cancelled_by_operator' when r.settled_by <> 'policy' then 'cancelled_by_producer'
+                        when r.errmsg is null then 'cancelled_for_own_row' else 'cancelled_with_reminder' end, null,
+           case when r.settled_by = 'policy' then r.errmsg end, null,
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_final r
     where r.status = 'cancelled'
 
@@ -246,7 +260,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_final r
     where r.status = 'duplicate'
 
@@ -255,7 +269,7 @@ from (
            r.id, r.appid, r.openid, r.template_id, r.kind, r.page, r.data, r.lane, r.business_ref, r.dedup_key, r.send_at,
            r.expire_at, r.attempts, r.attempts_max, r.errcode, r.errmsg, r.msgid, r.in_doubt_since, false,
            r.credit, r.duplicate_of, r.worker, r.settled_by, r.on_doubt, r.producer, r.last_attempt_at, r.created_at,
-           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status
+           r.finished_at, r.receipt_at, r.receipt_code, r.receipt_status, r.schedule_id, r.local_at
     from notifications_final r
     where r.status = 'unresolved'
 ) n;
@@ -296,8 +310,10 @@ comment on column notifications.receipt_at is 'When WeChat''s event said what be
 comment on column notifications.receipt_code is 'Its ErrorCode: 0 is delivered.';
 comment on column notifications.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
 comment on column notifications.reason_code is 'The reason as a code, for programs; its words in English and Chinese: notification_reasons.';
+comment on column notifications.schedule_id is 'The reminder that made it; null: a producer inserted it.';
+comment on column notifications.local_at is 'The wall time, in the reminder''s zone, that it was made for.';
 
 grant select on notifications to wxnotify_worker;
 grant select on notifications to wxnotify_operator;
-grant select (id, appid, status, reason, next_at, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, receipt_at, receipt_code, receipt_status, reason_code)
+grant select (id, appid, status, reason, next_at, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, receipt_at, receipt_code, receipt_status, reason_code, schedule_id, local_at)
     on notifications to wxnotify_viewer;

@@ -12,7 +12,7 @@ select h.id, h.appid, h.openid, h.template_id, h.kind, h.page, h.data, h.lane, h
                     and coalesce(a.started_at, a.finished_at) >= h.in_doubt_since) end as may_be_doubled,
        h.credit, h.duplicate_of, h.worker,
        h.settled_by, h.on_doubt, h.producer, h.last_attempt_at, h.created_at, h.finished_at,
-       h.held, h.status, h.receipt_at, h.receipt_code, h.receipt_status
+       h.held, h.status, h.receipt_at, h.receipt_code, h.receipt_status, h.schedule_id, h.local_at
 from notification_history h;
 
 comment on view notifications_final is 'Final rows in the shape of notifications; wxnotify''s own, read notifications instead.';
@@ -49,8 +49,10 @@ comment on column notifications_final.receipt_code is 'Its ErrorCode: 0 is deliv
 comment on column notifications_final.receipt_status is 'Its ErrorStatus: success, or what went wrong.';
 comment on column notifications_final.held is 'True: a credit not armed.';
 comment on column notifications_final.status is 'How it ended.';
+comment on column notifications_final.schedule_id is 'The reminder that made it.';
+comment on column notifications_final.local_at is 'The wall time it was made for.';
 
 grant select on notifications_final to wxnotify_worker;
 grant select on notifications_final to wxnotify_operator;
-grant select (id, appid, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, held, status, receipt_at, receipt_code, receipt_status)
+grant select (id, appid, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, held, status, receipt_at, receipt_code, receipt_status, schedule_id, local_at)
     on notifications_final to wxnotify_viewer;

@@ -5,19 +5,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::config::AppSecrets;
 use crate::legible::{command, few, legible};
 use crate::operate::commands::looks::resume_command;
+use crate::reminder::zone::ZONE_DATA;
 use crate::schema::Standing;
 use crate::store::doctor::{
     AppCare, Backends, BrokenObject, ForeignEvents, ForeignObject, Holder, LapsedLeases,
     LogSettings, MissingTraces, MonthPartition, Rights, Server, StaleSequence, TableCare,
     UnidentifiedTable,
 };
+use crate::store::schedules::DifferingZone;
 use crate::store::status::{Backlog, Blocker, LiveWorker, Pause};
 use crate::store::{Address, Durability, StoreError};
 
@@ -1265,6 +1267,76 @@ pub fn wechat_host(host: &str, answer: Result<u16, &str>) -> Finding {
             "check DNS, the firewall's way out to port 443, and this machine's root certificates",
         ),
     }
+}
+
+/// Calendars of workdays that end soon.
+#[must_use]
+pub fn workdays(ending: &[(String, NaiveDate)]) -> Finding {
+    const CHECK: &str = "workdays of reminders";
+    const WHY: &str = "a day that reminder_days does not list goes by its weekday, so holidays and days made up for are missed";
+    if ending.is_empty() {
+        return Finding::ok(
+            CHECK,
+            "no calendar of reminder_days ends within 60 days",
+            WHY,
+        );
+    }
+    let calendars: Vec<_> = ending
+        .iter()
+        .map(|(calendar, last_day)| format!("{calendar} ends with {last_day}"))
+        .collect();
+    Finding::warning(
+        CHECK,
+        few(&calendars),
+        WHY,
+        "INSERT the next year's days into reminder_days, or DELETE a calendar that nobody uses",
+    )
+}
+
+/// Zones of reminders whose clocks the server has otherwise than this program.
+#[must_use]
+pub fn zones(differing: &[DifferingZone]) -> Finding {
+    const CHECK: &str = "zones of reminders";
+    const WHY: &str =
+        "reminders fire by this program's zone data; texts and quiet hours go by the server's";
+    if differing.is_empty() {
+        let found = format!(
+            "the clocks of all zones in use change alike here ({ZONE_DATA}) and on the server"
+        );
+        return Finding::ok(CHECK, found, WHY);
+    }
+    let described = differing.iter().map(|differing| {
+        match (
+            differing.instant,
+            differing.offset_secs,
+            differing.server_secs,
+        ) {
+            (Some(instant), Some(here), Some(there)) => format!(
+                "{} from {}: UTC{} here, UTC{} there",
+                differing.zone,
+                instant.format("%Y-%m-%d %H:%MZ"),
+                offset(here),
+                offset(there)
+            ),
+            _ => format!("{}, which the server does not know", differing.zone),
+        }
+    });
+    Finding::warning(
+        CHECK,
+        format!(
+            "the server's clocks differ from this program's ({ZONE_DATA}): {}",
+            few(&described.collect::<Vec<_>>())
+        ),
+        WHY,
+        "update the older: tzdata on the database's server, or wxnotify",
+    )
+}
+
+/// An offset from UTC as people write it, such as `+05:45`.
+fn offset(secs: i32) -> String {
+    let sign = if secs < 0 { '-' } else { '+' };
+    let minutes = secs.abs() / 60;
+    format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
 #[cfg(test)]

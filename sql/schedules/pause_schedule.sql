@@ -1,0 +1,2 @@
+-- False: it was paused already.
+select pause_schedule($1, $2)

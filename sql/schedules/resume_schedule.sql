@@ -1,0 +1,2 @@
+-- False: it was not paused.
+select resume_schedule($1, $2)
