@@ -1,11 +1,9 @@
 //! Workers that fire: on time, after an outage, and though they are killed at any step.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::insert_schedule;
-use crate::harness::eventually;
+use crate::harness::{PATIENCE, eventually};
 use crate::worker::{APP, Program, Scene, TEMPLATE};
 
 async fn schedule(scene: &Scene, mut columns: serde_json::Value) -> i64 {
@@ -150,7 +148,7 @@ async fn a_worker_killed_at_any_step_of_a_fire_leaves_each_receiver_one_message(
         }
         let mut victim: Program =
             scene.spawn(&[("FAILPOINT", point), ("WXNOTIFY_WORKER", "victim")]);
-        let ended = tokio::time::timeout(Duration::from_secs(30), victim.end()).await;
+        let ended = tokio::time::timeout(PATIENCE, victim.end()).await;
         assert!(ended.is_ok(), "{point} was not passed: {}", victim.log());
         scene.until_its_sessions_end().await;
         scene.lapse_leases().await;
