@@ -88,6 +88,9 @@ enum ConsoleCommand {
     User(UserCommand),
 }
 
+/// Whether operators see it, and of which mini-program.
+type SeenBy = (bool, Option<String>);
+
 /// What all requests share.
 pub(crate) struct Console {
     store: Store,
@@ -96,7 +99,7 @@ pub(crate) struct Console {
     /// Log-ins that are being judged: a hash is slow on purpose, and takes memory.
     judging: tokio::sync::Semaphore,
     /// What the overview showed a moment ago: ten open pages cost the database what one does.
-    seen: Mutex<HashMap<(bool, Option<String>), (Instant, Arc<pages::overview::Overview>)>>,
+    seen: Mutex<HashMap<SeenBy, (Instant, Arc<pages::overview::Overview>)>>,
     stop: CancellationToken,
 }
 

@@ -45,7 +45,7 @@ pub struct Calendar {
 
 #[derive(Debug, Clone)]
 enum Rule {
-    Cron(Pattern),
+    Cron(Box<Pattern>),
     Every {
         step_days: u32,
         anchor: NaiveDateTime,
@@ -60,7 +60,7 @@ impl Calendar {
     /// [`BadCalendar`] says what to write instead.
     pub fn parse_cron(cron: &str, zone: &str) -> Result<Self, BadCalendar> {
         Ok(Self {
-            rule: Rule::Cron(Pattern::parse(cron)?),
+            rule: Rule::Cron(Box::new(Pattern::parse(cron)?)),
             zone: zone::find_zone(zone)?,
         })
     }
