@@ -744,7 +744,7 @@ async fn no_session_but_the_consoles_names_somebody_else_as_who_acts() {
     let actor = support
         .texts("select wxnotify_actor() from set_config('wxnotify.person', 'boss', false)")
         .await;
-    assert_eq!(actor, [support.name.clone()]);
+    assert_eq!(actor, [&*support.name]);
 }
 
 #[tokio::test]

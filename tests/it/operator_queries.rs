@@ -1,7 +1,7 @@
 //! The query book, `sql/operator/`: psql runs each file as it stands, for an operator who has no other right, and finds the right answer
 //! in the incident set.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, Row};
 use wxnotify::demo::incidents;
@@ -29,7 +29,7 @@ fn queries() -> Vec<(String, String)> {
 }
 
 /// What psql prints for a file, without a headline, as a member of `wxnotify_operator` alone.
-fn ask(psql: &PathBuf, database: &TestDatabase, name: &str, variables: &[&str]) -> String {
+fn ask(psql: &Path, database: &TestDatabase, name: &str, variables: &[&str]) -> String {
     let file = folder().join(name).to_string_lossy().into_owned();
     let mut arguments = vec![
         "--no-psqlrc",

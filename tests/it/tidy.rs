@@ -241,7 +241,7 @@ fn collect_paths(tokens: &[TokenTree], module: &str, paths: &mut BTreeSet<String
             }
             TokenTree::Ident(first) if is_path_separator(tokens, at + 1) => {
                 let start = root_of(&first.to_string(), module);
-                at = follow_path(tokens, at + 3, start, module, paths);
+                at = follow_path(tokens, at + 3, start, paths);
             }
             _ => at += 1,
         }
@@ -267,7 +267,6 @@ fn follow_path(
     tokens: &[TokenTree],
     mut at: usize,
     mut path: String,
-    module: &str,
     paths: &mut BTreeSet<String>,
 ) -> usize {
     loop {
@@ -283,7 +282,7 @@ fn follow_path(
             Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
                 let inside: Vec<TokenTree> = group.stream().into_iter().collect();
                 for branch in inside.split(|token| is_punct(Some(token), ',')) {
-                    follow_path(branch, 0, path.clone(), module, paths);
+                    follow_path(branch, 0, path.clone(), paths);
                 }
                 return at + 1;
             }
