@@ -193,7 +193,7 @@ async fn a_credit_comes_back_from_a_retry_that_is_cancelled_or_expires() {
             _ => {
                 reminders
                     .queue
-                    .force(&format!("update pending_notifications set expire_at = clock_timestamp() - interval '1 s', due = clock_timestamp() - interval '1 s' where id = {row}"))
+                    .force(&format!("update pending_notifications set expire_at = clock_timestamp() - interval '1 s', due = clock_timestamp() - interval '2 s' where id = {row}"))
                     .await;
                 reminders
                     .run("select wxnotify_tidy('wxapp-one', 1::smallint)")
