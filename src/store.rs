@@ -3,7 +3,7 @@
 //! A notification is *due* when its time has come and nothing else holds it back, *leased* while a live row of
 //! `notification_leases` names it, *in doubt* when a send of it may have reached WeChat, and *settled* when an outcome
 //! was recorded. The kernel's rules live in the database's own functions (`sql/schema/`), so that every statement here is
-//! one call; this module turns rows into [`Notification`]s and [`Outcome`]s into arrays. No other module names a table.
+//! one call; this module turns rows into notifications and outcomes into arrays. No other module names a table.
 //!
 //! Start at [`Store::lease`], then [`Store::start`], [`Store::settle`] and [`Store::rescue`].
 

@@ -1,6 +1,6 @@
 //! A call as it was received, and what a send goes through before it is accepted.
 //!
-//! Start at [`judge_send`].
+//! Start at [`State::judge_send`].
 
 use std::borrow::Cow;
 use std::fmt;

@@ -43,7 +43,7 @@ fn ask(psql: &Path, database: &TestDatabase, name: &str, variables: &[&str]) -> 
     ];
     arguments.extend(variables);
     arguments.extend(["--file", &file]);
-    String::from_utf8(client(psql.clone(), &arguments, b"")).unwrap()
+    String::from_utf8(client(psql.to_owned(), &arguments, b"")).unwrap()
 }
 
 async fn incident_database() -> TestDatabase {
