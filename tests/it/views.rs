@@ -741,6 +741,47 @@ async fn plan(condition: &str) -> String {
     .join("\n")
 }
 
+/// The code and the words are the same reason: those who read one must not learn less than those who read the other.
+#[tokio::test]
+async fn every_reason_has_a_code_whose_words_in_both_languages_are_in_one_place() {
+    let queue = Queue::new().await;
+    fill_with_every_combination(&queue).await;
+    let codes = strings(&queue, "select distinct reason_code from notifications").await;
+    assert!(codes.len() > 10, "of many kinds: {codes:?}");
+    let strange = strings(
+        &queue,
+        "select n.id || ' ' || n.reason_code || ': ' || coalesce(n.reason, 'null') from notifications n
+         left join notification_reasons w on w.reason_code = n.reason_code
+         where w.reason_code is null or n.reason is null
+            or n.reason_code not in ('refused', 'failed', 'move_refused', 'waits_for_retry') and not starts_with(n.reason, split_part(w.words, '%s', 1))",
+    )
+    .await;
+    assert_eq!(strange, [""; 0]);
+    let doubled = strings(
+        &queue,
+        "select reason_code from notification_reasons group by reason_code having count(*) > 1
+         union all select reason_code from notification_reasons where words_zh !~ '[一-龥]' or words ~ '[一-龥]'",
+    )
+    .await;
+    assert_eq!(doubled, [""; 0]);
+}
+
+/// A code in the view without words would be shown as nothing at all.
+#[tokio::test]
+async fn no_arm_of_the_view_says_a_code_without_words() {
+    let queue = Queue::new().await;
+    let text = include_str!("../../sql/schema/status/notifications.sql");
+    let known = strings(&queue, "select reason_code from notification_reasons").await;
+    let unsaid: Vec<_> = known
+        .iter()
+        .filter(|code| !text.contains(&format!("'{code}'")))
+        .collect();
+    assert!(unsaid.is_empty(), "words that nothing says: {unsaid:?}");
+    let paused = "select distinct reason_code from notification_pauses";
+    queue.enqueue(json!({"appid": "wxapp-nobody"})).await;
+    assert_eq!(strings(&queue, paused).await, ["unknown_app"]);
+}
+
 #[tokio::test]
 async fn a_filter_on_status_leaves_one_arm_of_the_view() {
     let due = plan("status = 'due'").await;
