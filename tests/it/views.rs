@@ -766,9 +766,9 @@ async fn every_reason_has_a_code_whose_words_in_both_languages_are_in_one_place(
     assert_eq!(doubled, [""; 0]);
 }
 
-/// A code in the view without words would be shown as nothing at all.
+/// Words of a code that no arm says any more would mislead whoever lists them.
 #[tokio::test]
-async fn no_arm_of_the_view_says_a_code_without_words() {
+async fn no_words_are_kept_for_a_code_that_the_view_never_says() {
     let queue = Queue::new().await;
     let text = include_str!("../../sql/schema/status/notifications.sql");
     let known = strings(&queue, "select reason_code from notification_reasons").await;
