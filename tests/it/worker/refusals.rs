@@ -163,7 +163,8 @@ async fn a_template_that_is_gone_pauses_its_rows_and_no_others() {
         paused_until(&scene, until).await.as_deref(),
         Some("infinity")
     );
-    assert!(scene.sends() <= 20 + 8, "{} sends", scene.sends());
+    // Those in flight, and as many again: the others go on while the pause is being stored.
+    assert!(scene.sends() <= 20 + 16, "{} sends", scene.sends());
 }
 
 #[tokio::test]
