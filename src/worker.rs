@@ -96,6 +96,8 @@ pub(crate) struct Worker {
     pub(crate) abort: CancellationToken,
     /// Mini-programs not to send for, before the database's pause is seen by every lease.
     paused: Mutex<HashMap<String, Instant>>,
+    /// The same of templates, by mini-program and template.
+    paused_templates: Mutex<HashMap<(String, String), Instant>>,
     /// Leases this worker knows of, to tell them from what an unclear reply may have left: id, and when it was leased, since
     /// after a failover an id can be given out again while the lease that had it first is still remembered.
     known: Mutex<HashSet<LeaseName>>,
@@ -201,6 +203,16 @@ impl Worker {
         }
     }
 
+    /// For how long rows of a template are still held back here; they may have been leased before it was paused.
+    fn template_rests_for(&self, appid: &str, template_id: &str) -> Option<Duration> {
+        let paused = lock(&self.paused_templates);
+        if paused.is_empty() {
+            return None;
+        }
+        let until = paused.get(&(appid.to_owned(), template_id.to_owned()))?;
+        until.checked_duration_since(Instant::now())
+    }
+
     /// Stores what an attempt means for more than its row, and heeds it here at once.
     async fn apply(&self, effects: Vec<Effect>) {
         for effect in effects {
@@ -211,18 +223,33 @@ impl Worker {
                 ..
             } = &effect
             {
-                // This only bridges the time until every lease sees the pause in the database.
-                let span = match until {
-                    PauseUntil::After(span) => (*span).min(LOCAL_PAUSE),
-                    _ => LOCAL_PAUSE,
-                };
                 warn!(wechat.appid = %appid, "Mini-program {appid} is paused: {reason}");
-                lock(&self.paused).insert(appid.clone(), Instant::now() + span);
+                lock(&self.paused).insert(appid.clone(), Instant::now() + local_span(*until));
+            }
+            if let Effect::PauseTemplate {
+                appid,
+                template_id,
+                until,
+                ..
+            } = &effect
+            {
+                let (now, template) = (Instant::now(), (appid.clone(), template_id.clone()));
+                let mut paused = lock(&self.paused_templates);
+                paused.retain(|_, until| *until > now);
+                paused.insert(template, now + local_span(*until));
             }
             if let Err(error) = self.store.apply_effect(&effect).await {
                 warn!("A pause was not stored: {error}");
             }
         }
+    }
+}
+
+/// How long a pause is heeded here: it only bridges the time until every lease sees it in the database.
+fn local_span(until: PauseUntil) -> Duration {
+    match until {
+        PauseUntil::After(span) => span.min(LOCAL_PAUSE),
+        _ => LOCAL_PAUSE,
     }
 }
 

@@ -17,7 +17,7 @@ use super::batch::Batch;
 use super::{Worker, settling};
 use crate::concurrency::Sample;
 use crate::lock::lock;
-use crate::notification::{Conclusion, Credit, Notification, Outcome, Verdict};
+use crate::notification::{Conclusion, Credit, Notification, Outcome, Verdict, WaitingFor};
 use crate::reconnect::Reconnect;
 use crate::store::{CorruptRow, Lease, LeaseKey, StoreError};
 use crate::telemetry::{self, Restraint};
@@ -239,6 +239,12 @@ pub(super) async fn send_rows(worker: Arc<Worker>, slot: usize) {
 /// One attempt at one row, if it may still be sent at this moment.
 async fn attempt(worker: &Worker, batch: &Batch, notification: &Notification) -> Conclusion {
     let id = notification.id;
+    let (appid, template) = (&notification.appid, &notification.template_id);
+    if let Some(after) = worker.template_rests_for(appid, template) {
+        let waiting_for = WaitingFor::Template;
+        let reason = "its template was paused after it was leased".to_owned();
+        return Outcome::unsent(id, Verdict::Park { waiting_for, after }, Some(reason)).into();
+    }
     let send_before = match last_moment(worker, batch, notification) {
         Ok(send_before) => send_before,
         Err(verdict) => return Outcome::unsent(id, verdict, None).into(),

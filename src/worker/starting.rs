@@ -1,4 +1,6 @@
 //! How a worker begins: it waits for its database, sees to the schema, registers itself, and builds what its tasks share.
+//!
+//! Start at [`Begin::until_begun`].
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicI64;
@@ -209,6 +211,7 @@ impl Begin<'_> {
             stop: self.stop.clone(),
             abort: CancellationToken::new(),
             paused: Mutex::default(),
+            paused_templates: Mutex::default(),
             known: Mutex::default(),
             unsettled: Mutex::default(),
             apps: Mutex::default(),
