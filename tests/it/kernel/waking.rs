@@ -265,6 +265,19 @@ async fn an_insert_before_the_arming_that_commits_after_the_last_poll_is_fenced(
     );
 }
 
+/// One that has a number by now may have looked at the bell before it was armed, however few have ended since.
+#[tokio::test]
+async fn the_fence_is_above_every_transaction_that_is_running() {
+    let queue = Queue::new().await;
+    let (mut producer, mut worker) = (queue.session().await, queue.session().await);
+    run(&mut producer, "begin").await;
+    insert(&mut producer, json!({})).await.unwrap();
+    let of_producer = "select pg_current_xact_id()::text::bigint";
+    let of_producer = number(&mut producer, of_producer).await;
+    let fence = number(&mut worker, BELL_FENCE).await;
+    assert!(of_producer < fence, "{of_producer} {fence}");
+}
+
 /// Why the bell is an AFTER trigger: by then the transaction has an id that the fence can see.
 #[tokio::test]
 async fn an_insert_that_has_passed_the_silent_bell_is_always_seen_by_the_fence() {
