@@ -98,7 +98,7 @@ pub(crate) struct Console {
     behind_https: bool,
     /// Log-ins that are being judged: a hash is slow on purpose, and takes memory.
     judging: tokio::sync::Semaphore,
-    /// What the overview showed a moment ago: ten open pages cost the database what one does.
+    /// What the overview showed a moment ago, which is good enough for whoever asks next.
     seen: Mutex<HashMap<SeenBy, (Instant, Arc<pages::overview::Overview>)>>,
     stop: CancellationToken,
 }
@@ -220,6 +220,8 @@ fn router(console: Arc<Console>) -> Router {
         // Not under the time limit: it lasts.
         .route("/live", get(pages::live::stream))
         .route("/assets/{name}", get(assets::serve))
+        // Browsers ask for it on their own.
+        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
         .route("/healthz", get(async || "alive\n"))
         .fallback(pages::nothing_here)
         .layer(middleware::from_fn(visit::refuse_forgeries))

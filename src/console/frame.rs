@@ -71,7 +71,6 @@ fn document(lang: Lang, title: &str, body: &Markup) -> Markup {
                 meta name="color-scheme" content="light dark";
                 title { (title) " · wxnotify" }
                 link rel="stylesheet" href=(assets::css_path());
-                link rel="icon" href="data:,";
                 script src=(assets::js_path()) defer {}
             }
             body {

@@ -5,7 +5,7 @@
 //!
 //! Start at [`log_in`].
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -167,21 +167,14 @@ async fn list(store: &Store, output: Output) -> anyhow::Result<ExitCode> {
 
 /// From the terminal, without showing it, or one line of standard input.
 fn read_password(name: &str) -> anyhow::Result<String> {
-    let mut line = String::new();
-    if std::io::stdin().is_terminal() {
-        eprint!("Password of {name} (it is not shown): ");
-        std::io::stderr().flush()?;
-        let _quiet = Quiet::begin();
-        std::io::stdin()
-            .read_line(&mut line)
-            .context("reading the password")?;
-        eprintln!();
+    let line = if std::io::stdin().is_terminal() {
+        rpassword::prompt_password(format!("Password of {name} (it is not shown): "))
     } else {
-        std::io::stdin()
-            .take(PASSWORD_BYTES_MAX as u64 + 2)
-            .read_to_string(&mut line)
-            .context("reading the password from standard input")?;
-    }
+        let mut line = String::new();
+        let mut bounded = std::io::stdin().take(PASSWORD_BYTES_MAX as u64 + 2);
+        bounded.read_to_string(&mut line).map(|_| line)
+    };
+    let line = line.context("reading the password")?;
     let password = line.lines().next().unwrap_or_default().to_owned();
     if password.chars().count() < PASSWORD_CHARS_MIN {
         bail!(
@@ -193,34 +186,6 @@ fn read_password(name: &str) -> anyhow::Result<String> {
         bail!("the password is longer than {PASSWORD_BYTES_MAX} bytes");
     }
     Ok(password)
-}
-
-/// While it lives the terminal does not show what is typed.
-struct Quiet(Option<nix::sys::termios::Termios>);
-
-impl Quiet {
-    fn begin() -> Self {
-        use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-        let before = tcgetattr(std::io::stdin()).ok();
-        if let Some(before) = &before {
-            let mut quiet = before.clone();
-            quiet.local_flags.remove(LocalFlags::ECHO);
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &quiet);
-        }
-        Self(before)
-    }
-}
-
-impl Drop for Quiet {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = nix::sys::termios::tcsetattr(
-                std::io::stdin(),
-                nix::sys::termios::SetArg::TCSANOW,
-                before,
-            );
-        }
-    }
 }
 
 fn hash(password: &str) -> anyhow::Result<String> {

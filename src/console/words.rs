@@ -101,6 +101,15 @@ pub(super) fn count(number: i64) -> String {
     if number < 0 { format!("-{text}") } else { text }
 }
 
+/// A count of things, in English with an `s` where there are none or several.
+pub(super) fn counted(lang: Lang, number: i64, en: &str, zh: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    lang.pick(
+        format!("{} {en}{plural}", count(number)),
+        format!("{} {zh}", count(number)),
+    )
+}
+
 /// A count in a table: nothing is muted.
 pub(super) fn number(number: i64) -> Markup {
     html! { @if number == 0 { span.muted { "0" } } @else { (count(number)) } }

@@ -734,6 +734,38 @@ async fn a_condition_that_is_missing_or_unknown_chooses_nothing() {
     assert_eq!(console.count("count(*) from operator_batches").await, 0);
 }
 
+/// The button beside a cause means that cause: one without an errcode does not mean all of them.
+#[tokio::test]
+async fn a_cause_without_an_errcode_chooses_its_own_rows_alone() {
+    let console = Console::new().await;
+    let ids = console.cancelled(2).await;
+    for (id, errcode) in ids.iter().zip(["47003", "null"]) {
+        let died = format!(
+            "update notification_history set status = 'dead', errcode = {errcode} where id = {id}"
+        );
+        harness::run(console.queue.pool(), &died).await;
+    }
+    let operator = console.log_in("operator").await;
+    let page = operator.get("/dead").await.body;
+    assert_eq!(
+        page.matches("name=\"without_errcode\"").count(),
+        1,
+        "{page}"
+    );
+    let form = [
+        ("verb", "redrive"),
+        ("appid", APP),
+        ("statuses", "dead"),
+        ("errcode", ""),
+        ("without_errcode", "true"),
+    ];
+    let batch = operator.post("/preview", &form).await.location().to_owned();
+    let page = operator.get(&batch).await.body;
+    assert!(page.contains("1 row = 1 credit"), "{page}");
+    let chosen = console.count("id from operator_batch_rows").await;
+    assert_eq!(chosen, ids[1]);
+}
+
 #[tokio::test]
 async fn no_session_but_the_consoles_names_somebody_else_as_who_acts() {
     let console = Console::new().await;

@@ -5,7 +5,7 @@ language plpgsql volatile security definer set search_path from current set jit 
 declare
     v_id    bigint;
     v_rows  bigint;
-    v_known constant text[] := array['ids', 'appid', 'template_id', 'errcode', 'statuses', 'business_ref', 'after', 'before', 'batch'];
+    v_known constant text[] := array['ids', 'appid', 'template_id', 'errcode', 'without_errcode', 'statuses', 'business_ref', 'after', 'before', 'batch'];
     v_word  text;
 begin
     select k into v_word from jsonb_object_keys(p_filter) k where k <> all (v_known) limit 1;
@@ -29,6 +29,7 @@ begin
           and (p_filter->>'appid' is null or h.appid = p_filter->>'appid')
           and (p_filter->>'template_id' is null or h.template_id = p_filter->>'template_id')
           and (p_filter->>'errcode' is null or h.errcode = (p_filter->>'errcode')::bigint)
+          and (not coalesce((p_filter->>'without_errcode')::boolean, false) or h.errcode is null)
           and (p_filter->>'business_ref' is null or h.business_ref = p_filter->>'business_ref')
           and (p_filter->>'after' is null or h.finished_at >= (p_filter->>'after')::timestamptz)
           and (p_filter->>'before' is null or h.finished_at < (p_filter->>'before')::timestamptz)
@@ -42,6 +43,7 @@ begin
           and (p_filter->>'appid' is null or p.appid = p_filter->>'appid')
           and (p_filter->>'template_id' is null or p.template_id = p_filter->>'template_id')
           and (p_filter->>'errcode' is null or p.last_errcode = (p_filter->>'errcode')::bigint)
+          and (not coalesce((p_filter->>'without_errcode')::boolean, false) or p.last_errcode is null)
           and (p_filter->>'business_ref' is null or p.business_ref = p_filter->>'business_ref')
           and (p_filter->>'after' is null or p.created_at >= (p_filter->>'after')::timestamptz)
           and (p_filter->>'before' is null or p.created_at < (p_filter->>'before')::timestamptz)
@@ -61,6 +63,6 @@ begin
     return v_id;
 end $$;
 
-comment on function preview_batch is 'Writes down which rows a verb (redrive, cancel, or undo of a redrive) would change, by a filter {"appid", "template_id", "errcode", "statuses", "business_ref", "after", "before", "ids"} or {"batch"}; returns the batch. Nothing is changed before start_batch().';
+comment on function preview_batch is 'Writes down which rows a verb (redrive, cancel, or undo of a redrive) would change, by a filter {"appid", "template_id", "errcode", "without_errcode", "statuses", "business_ref", "after", "before", "ids"} or {"batch"}; returns the batch. Nothing is changed before start_batch().';
 
 grant execute on function preview_batch to wxnotify_operator;

@@ -15,7 +15,9 @@ use super::{answer, made};
 use crate::console::chart::parts;
 use crate::console::frame::{self, chip, head};
 use crate::console::visit::{Operator, Visit};
-use crate::console::words::{Lang, count, foreign, foreign_or_dash, number, time, time_or_dash};
+use crate::console::words::{
+    Lang, count, counted, foreign, foreign_or_dash, number, time, time_or_dash,
+};
 use crate::store::StoreError;
 use crate::store::batches::{Batch, BatchCause};
 
@@ -35,6 +37,9 @@ pub(in crate::console) struct Chosen {
     statuses: String,
     #[serde(default)]
     errcode: String,
+    /// Set where the cause that was shown has none: then only rows without one are meant.
+    #[serde(default)]
+    without_errcode: String,
     #[serde(default)]
     business_ref: String,
     #[serde(default)]
@@ -57,6 +62,9 @@ impl Chosen {
         }
         if let Ok(errcode) = self.errcode.trim().parse::<i64>() {
             filter.insert("errcode".to_owned(), json!(errcode));
+        }
+        if !self.without_errcode.is_empty() {
+            filter.insert("without_errcode".to_owned(), json!(true));
         }
         if !self.statuses.is_empty() {
             let statuses: Vec<&str> = self.statuses.split(',').collect();
@@ -177,7 +185,7 @@ fn preview_content(visit: &Visit, batch: &Batch, causes: &[BatchCause]) -> Marku
         div.split {
             div {
                 section {
-                    p.big { (count(batch.waiting)) " " (lang.pick("rows", "行")) @if costs { " = " (count(batch.waiting)) " " (lang.pick("credits", "个次数")) } @if batch.more { " " span.warn { (lang.pick("(more match: the first of them)", "（匹配更多，仅取前面部分）")) } } }
+                    p.big { (counted(lang, batch.waiting, "row", "行")) @if costs { " = " (counted(lang, batch.waiting, "credit", "个次数")) } @if batch.more { " " span.warn { (lang.pick("(more match: the first of them)", "（匹配更多，仅取前面部分）")) } } }
                     p.muted { @match batch.verb.as_str() {
                         "redrive" => (lang.pick("A new notification is inserted from each; the old row stays in the history and is redriven once.", "将从每一行插入一条新的通知；旧行留在历史中，各只能重投一次。")),
                         "cancel" => (lang.pick("They will not be sent. What is being sent at that moment is left alone.", "将不再发送。届时正在发送的不会改动。")),

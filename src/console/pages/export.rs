@@ -64,46 +64,46 @@ const COLUMNS: [&str; 12] = [
 ];
 
 fn to_csv(rows: &[Found]) -> String {
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .from_writer(Vec::new());
+    let written = writer.write_record(COLUMNS).and_then(|()| {
+        rows.iter()
+            .try_for_each(|row| writer.write_record(cells(row).iter().map(|cell| defused(cell))))
+    });
+    written.expect("every row has as many cells as there are columns");
+    let bytes = writer.into_inner().expect("memory takes what is written");
     // Spreadsheets take a file without this mark for another encoding than UTF-8.
-    let mut text = format!("\u{feff}{}\r\n", COLUMNS.join(","));
-    for row in rows {
-        let time = |at: Option<chrono::DateTime<chrono::Utc>>| {
-            at.map_or_else(String::new, |at| at.to_rfc3339())
-        };
-        let cells = [
-            row.id.to_string(),
-            row.appid.clone(),
-            row.status.clone(),
-            row.template_id.clone(),
-            row.business_ref.clone().unwrap_or_default(),
-            row.errcode
-                .map_or_else(String::new, |errcode| errcode.to_string()),
-            row.errmsg.clone().unwrap_or_default(),
-            row.attempts.to_string(),
-            row.credit.clone().unwrap_or_default(),
-            row.created_at.to_rfc3339(),
-            time(row.finished_at),
-            time(row.next_at),
-        ];
-        let cells: Vec<String> = cells.iter().map(|cell| csv_cell(cell)).collect();
-        text += &cells.join(",");
-        text += "\r\n";
-    }
-    text
+    format!("\u{feff}{}", String::from_utf8_lossy(&bytes))
+}
+
+fn cells(row: &Found) -> [String; COLUMNS.len()] {
+    let time = |at: Option<chrono::DateTime<chrono::Utc>>| {
+        at.map_or_else(String::new, |at| at.to_rfc3339())
+    };
+    [
+        row.id.to_string(),
+        row.appid.clone(),
+        row.status.clone(),
+        row.template_id.clone(),
+        row.business_ref.clone().unwrap_or_default(),
+        row.errcode
+            .map_or_else(String::new, |errcode| errcode.to_string()),
+        row.errmsg.clone().unwrap_or_default(),
+        row.attempts.to_string(),
+        row.credit.clone().unwrap_or_default(),
+        row.created_at.to_rfc3339(),
+        time(row.finished_at),
+        time(row.next_at),
+    ]
 }
 
 /// A cell that no spreadsheet runs: what begins like a formula gets an apostrophe, unless it is a plain number.
-fn csv_cell(text: &str) -> String {
-    let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<i64>().is_err();
-    let safe = if runs {
+fn defused(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<i64>().is_err() {
         format!("'{text}")
     } else {
         text.to_owned()
-    };
-    if safe.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", safe.replace('"', "\"\""))
-    } else {
-        safe
     }
 }
 
@@ -120,18 +120,31 @@ mod tests {
 
     #[test]
     fn no_cell_is_a_formula_and_numbers_stay_numbers() {
-        let cells = ["=1+1", "+cmd", "-1", "@x", "a,b", "say \"hi\"", "plain"].map(csv_cell);
-        assert_eq!(
-            cells,
-            [
-                "'=1+1",
-                "'+cmd",
-                "-1",
-                "'@x",
-                "\"a,b\"",
-                "\"say \"\"hi\"\"\"",
-                "plain"
-            ]
+        let cells = ["=1+1", "+cmd", "-1", "@x", "plain"].map(defused);
+        assert_eq!(cells, ["'=1+1", "'+cmd", "-1", "'@x", "plain"]);
+    }
+
+    #[test]
+    fn a_reference_with_commas_quotes_and_formulas_is_one_cell() {
+        let row = Found {
+            id: 9_007_199_254_740_993,
+            appid: "wx1".into(),
+            status: "dead".into(),
+            template_id: "Tmpl".into(),
+            business_ref: Some("=a,\"b\"".into()),
+            errcode: Some(-1),
+            errmsg: None,
+            attempts: 1,
+            credit: None,
+            created_at: chrono::DateTime::UNIX_EPOCH,
+            finished_at: None,
+            next_at: None,
+        };
+        let text = to_csv(&[row]);
+        let line = text.lines().nth(1).unwrap_or_default();
+        assert!(
+            line.starts_with("9007199254740993,wx1,dead,Tmpl,\"'=a,\"\"b\"\"\",-1,,1,,1970"),
+            "{line}"
         );
     }
 }

@@ -110,6 +110,7 @@ async fn show_dead(visit: &Visit) -> Result<Response, StoreError> {
                                     form method="post" action="/preview" {
                                         input type="hidden" name="verb" value="redrive"; input type="hidden" name="appid" value=(cause.appid);
                                         input type="hidden" name="statuses" value=(cause.status); input type="hidden" name="errcode" value=(errcode);
+                                        @if cause.errcode.is_none() { input type="hidden" name="without_errcode" value="true"; }
                                         input type="hidden" name="hours" value=(hours);
                                         button.btn { (lang.pick("Redrive…", "重投…")) }
                                     }

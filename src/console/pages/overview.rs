@@ -15,7 +15,7 @@ use crate::console::chart::{Series, sparkline, stacked_bars};
 use crate::console::frame::{self, icon};
 use crate::console::visit::Visit;
 use crate::console::words::{
-    Lang, age, count, credit_word, foreign_or_dash, number, seconds, time, time_or_dash,
+    Lang, age, count, counted, credit_word, foreign_or_dash, number, seconds, time, time_or_dash,
 };
 use crate::lock::lock;
 use crate::store::console::{DeadCause, Latency, Minute};
@@ -303,8 +303,8 @@ impl Overview {
                     link: "/apps".to_owned(),
                     why: lang.pick(
                         format!(
-                            "{} times: let it use getStableAccessToken in normal mode.",
-                            token.foreign_refreshes
+                            "{}: let it use getStableAccessToken in normal mode.",
+                            counted(lang, token.foreign_refreshes, "time", "")
                         ),
                         format!(
                             "共 {} 次：请让它以普通模式调用 getStableAccessToken。",
