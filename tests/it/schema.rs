@@ -672,8 +672,11 @@ async fn the_printed_schema_is_the_schema_books_included() {
     apply(
         &older,
         &changed(Version::new(0, 0, 1), 1, |migrations, texts| {
-            // The views need the columns of all but the newest.
-            migrations.pop_last();
+            migrations.retain(|name, _| name.starts_with("0001"));
+            // Views and others stand on later tables; partitions are made at the end.
+            texts.retain(|name, _| {
+                name == "kernel/wxnotify_ring.sql" || name.starts_with("upkeep/wxnotify_")
+            });
             edit(
                 texts,
                 "kernel/wxnotify_ring.sql",
