@@ -385,8 +385,8 @@ async fn lose_some_replies(stage: &mut Stage) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_doubts_that_are_sent_again_at_once() {
-    const EDITS: Edits = &[("p_doubt_window_secs * (1 + random() / 4)", "0")];
-    let mutants = [("wxnotify_settle_unsent", EDITS), ("wxnotify_doubt", EDITS)];
+    const EDITS: Edits = &[("p_window_secs * (1 + random() / 4)", "0")];
+    let mutants = [("wxnotify_doubt_due", EDITS)];
     // Long enough that a slow machine's "at once" is too soon as well.
     let mut plan = impatient().set("WXNOTIFY_DOUBT_WINDOW_SECS", "30");
     plan.rules.doubt_window = Duration::from_secs(30);
