@@ -106,7 +106,40 @@ async fn look_at_database(store: &Store, connections: Option<u32>) -> Vec<Findin
 }
 
 async fn look_at_queue(store: &Store) -> Vec<Finding> {
-    let mut findings = vec![
+    let mut findings = look_at_schema(store).await;
+    findings.extend(look_at_rows(store).await);
+    findings.extend(look_at_reminders(store).await);
+    let waiting = store.backlog(None).await;
+    let workers = store.live_workers().await;
+    findings.push(judge(
+        "workers",
+        waiting.and_then(|waiting| Ok((waiting, workers?))),
+        |(waiting, workers)| checks::workers(&workers, &waiting),
+    ));
+    match store.look_at_apps().await {
+        Ok(apps) => findings.extend(checks::apps(&apps, Utc::now())),
+        Err(error) => findings.push(Finding::of_error("apps", &error)),
+    }
+    findings.push(judge(
+        "unregistered apps",
+        store.list_unregistered_apps().await,
+        |appids| checks::unregistered(&appids),
+    ));
+    match store.pauses(None).await {
+        Ok(pauses) => findings.extend(checks::pauses(&pauses)),
+        Err(error) => findings.push(Finding::of_error("pauses", &error)),
+    }
+    findings.push(judge(
+        "foreign messages",
+        store.look_at_foreign_events().await,
+        |events| checks::foreign_events(&events),
+    ));
+    findings
+}
+
+/// The tables, and what others did to them.
+async fn look_at_schema(store: &Store) -> Vec<Finding> {
+    vec![
         judge("rights", store.look_at_rights().await, |rights| {
             checks::rights(&rights)
         }),
@@ -136,6 +169,11 @@ async fn look_at_queue(store: &Store) -> Vec<Finding> {
             store.look_at_publications().await,
             |tables| checks::publications(&tables),
         ),
+    ]
+}
+
+async fn look_at_rows(store: &Store) -> Vec<Finding> {
+    vec![
         judge("held locks", store.blockers(None).await, |blockers| {
             checks::held_locks(&blockers, Utc::now())
         }),
@@ -149,6 +187,11 @@ async fn look_at_queue(store: &Store) -> Vec<Finding> {
             store.look_at_lapsed_leases().await,
             |leases| checks::lapsed_leases(&leases),
         ),
+    ]
+}
+
+async fn look_at_reminders(store: &Store) -> Vec<Finding> {
+    vec![
         judge(
             "zones of reminders",
             store.differing_zones().await,
@@ -159,33 +202,7 @@ async fn look_at_queue(store: &Store) -> Vec<Finding> {
             store.ending_days().await,
             |calendars| checks::workdays(&calendars),
         ),
-    ];
-    let waiting = store.backlog(None).await;
-    let workers = store.live_workers().await;
-    findings.push(judge(
-        "workers",
-        waiting.and_then(|waiting| Ok((waiting, workers?))),
-        |(waiting, workers)| checks::workers(&workers, &waiting),
-    ));
-    match store.look_at_apps().await {
-        Ok(apps) => findings.extend(checks::apps(&apps, Utc::now())),
-        Err(error) => findings.push(Finding::of_error("apps", &error)),
-    }
-    findings.push(judge(
-        "unregistered apps",
-        store.list_unregistered_apps().await,
-        |appids| checks::unregistered(&appids),
-    ));
-    match store.pauses(None).await {
-        Ok(pauses) => findings.extend(checks::pauses(&pauses)),
-        Err(error) => findings.push(Finding::of_error("pauses", &error)),
-    }
-    findings.push(judge(
-        "foreign messages",
-        store.look_at_foreign_events().await,
-        |events| checks::foreign_events(&events),
-    ));
-    findings
+    ]
 }
 
 /// Judges what was found, or says why nothing was.

@@ -80,36 +80,8 @@ impl<'a> Inquiry<'a> {
         body: &'a [u8],
         client_ip: IpAddr,
     ) -> Self {
-        let from_query = |name| query_value(query, name).unwrap_or_default();
-        let request = match api {
-            Api::Send => Request::Send(read_json(body)),
-            Api::DeviceSend => Request::Device(read_json(body)),
-            Api::SetUserNotify | Api::SetUserNotifyExt | Api::GetUserNotify => {
-                Request::Card(read_json(body))
-            }
-            Api::Login => Request::Login(LoginQuery {
-                appid: from_query("appid"),
-                secret: from_query("secret"),
-                code: from_query("js_code"),
-                grant_type: from_query("grant_type"),
-            }),
-            Api::StableToken => Request::Token(read_json(body)),
-            Api::Token => Request::Token(Ok(TokenBody {
-                grant_type: from_query("grant_type"),
-                appid: from_query("appid"),
-                secret: from_query("secret"),
-                force_refresh: false,
-            })),
-            Api::ClearQuotaV2 => Request::Token(Ok(TokenBody {
-                grant_type: Cow::Borrowed("client_credential"),
-                appid: from_query("appid"),
-                secret: from_query("appsecret"),
-                force_refresh: false,
-            })),
-            Api::QuotaGet | Api::RidGet | Api::ClearQuota => Request::Other,
-            Api::GetTemplate | Api::AddTemplate | Api::DeleteTemplate => Request::Other,
-        };
-        let access_token = from_query("access_token");
+        let request = api.read(query, body);
+        let access_token = query_value(query, "access_token").unwrap_or_default();
         Inquiry {
             api,
             method,
@@ -178,7 +150,7 @@ impl State {
     ) -> Result<Reply, Refusal> {
         inquiry.check_method()?;
         let appid = self.authorize(inquiry)?;
-        self.meter(&appid, Api::Send)?;
+        self.meter(&appid, inquiry.api)?;
         let Request::Send(body) = &inquiry.request else {
             return Err(Refusal::new(47001));
         };

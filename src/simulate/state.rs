@@ -316,22 +316,7 @@ impl State {
 
     /// Judges a call as WeChat would and notes an acceptance at once, whatever becomes of the reply.
     pub fn judge(&mut self, inquiry: &Inquiry<'_>, arrived: &Arrived) -> Reply {
-        let judged = match inquiry.api {
-            Api::Send => self.judge_send(inquiry, arrived.concurrent),
-            Api::DeviceSend => self.judge_device_send(inquiry, arrived.concurrent),
-            Api::SetUserNotify => self.judge_set_card(inquiry, arrived.concurrent),
-            Api::SetUserNotifyExt => self.judge_set_card_ext(inquiry, arrived.concurrent),
-            Api::GetUserNotify => self.judge_get_card(inquiry),
-            Api::Login => self.judge_login(inquiry),
-            Api::Token => self.judge_plain_token(inquiry),
-            Api::StableToken => self.judge_stable_token(inquiry),
-            Api::QuotaGet => self.judge_quota_get(inquiry),
-            Api::RidGet => self.judge_rid_get(inquiry),
-            Api::ClearQuota | Api::ClearQuotaV2 => self.judge_clear_quota(inquiry),
-            Api::GetTemplate => self.judge_get_template(inquiry),
-            Api::AddTemplate => self.judge_add_template(inquiry),
-            Api::DeleteTemplate => self.judge_delete_template(inquiry),
-        };
+        let judged = inquiry.api.judge(self, inquiry, arrived.concurrent);
         let reply = judged.unwrap_or_else(|refusal| self.refuse(&refusal, inquiry));
         if reply.errcode == 43101 && inquiry.api == Api::Send && arrived.epoch == self.epoch {
             let (openid, template_id) = inquiry.receiver();

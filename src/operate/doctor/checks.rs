@@ -129,8 +129,33 @@ impl Finding {
 /// Version, role in replication, settings that a crash or an error would teach.
 #[must_use]
 pub fn server(server: &Server) -> Vec<Finding> {
-    let mut findings = vec![database(server)];
-    findings.push(if !server.fsync {
+    let mut findings = vec![database(server), crash_safety(server), isolation(server)];
+    if server.read_only && !server.is_standby {
+        findings.push(Finding::failure(
+            "writes",
+            "default_transaction_read_only is on",
+            "workers can neither lease nor settle, and producers cannot insert",
+            "reset it where it is set: ALTER SYSTEM, ALTER DATABASE … or ALTER ROLE … RESET default_transaction_read_only",
+        ));
+    }
+    findings.extend([
+        encoding(server),
+        connections(server),
+        transaction_ids(server),
+    ]);
+    if !server.autovacuum {
+        findings.push(Finding::failure(
+            "autovacuum of the server",
+            "autovacuum or track_counts is off",
+            "a queue's tables grow without end and every statement grows slower",
+            "set autovacuum = on and track_counts = on, and reload",
+        ));
+    }
+    findings
+}
+
+fn crash_safety(server: &Server) -> Finding {
+    if !server.fsync {
         Finding::failure(
             "crash safety",
             "fsync is off",
@@ -146,67 +171,44 @@ pub fn server(server: &Server) -> Vec<Finding> {
         )
     } else {
         Finding::ok("crash safety", "fsync and full_page_writes are on", "")
-    });
-    findings.push(if server.isolation == "read committed" {
-        Finding::ok("isolation level", "read committed", "")
-    } else {
-        Finding::warning(
-            "isolation level",
-            format!("default_transaction_isolation is {}", server.isolation),
-            "workers set their own; a producer's statement may fail with 40001 beside them, and an operator's verb is refused",
-            "reset it: ALTER DATABASE … or ALTER ROLE … RESET default_transaction_isolation",
-        )
-    });
-    if server.read_only && !server.is_standby {
-        findings.push(Finding::failure(
-            "writes",
-            "default_transaction_read_only is on",
-            "workers can neither lease nor settle, and producers cannot insert",
-            "reset it where it is set: ALTER SYSTEM, ALTER DATABASE … or ALTER ROLE … RESET default_transaction_read_only",
-        ));
     }
-    findings.push(encoding(server));
-    let used = server.connections * 100 / server.connections_max.max(1);
-    findings.push(if used >= 90 {
-        Finding::warning(
-            "connections",
-            format!("{} of {} taken", server.connections, server.connections_max),
-            "when they run out, workers and producers are refused",
-            "raise max_connections, or look in pg_stat_activity for programs that keep many",
-        )
-    } else {
-        Finding::ok(
-            "connections",
-            format!("{} of {} taken", server.connections, server.connections_max),
-            "",
-        )
-    });
-    findings.push(match server.transaction_ids_used {
-        0..1_000_000_000 => Finding::ok(
-            "transaction ids",
-            format!("{} million of 2000 used", server.transaction_ids_used / 1_000_000),
-            "",
-        ),
-        used => {
-            let found = format!("{} million of 2000 used", used / 1_000_000);
-            let why = "Postgres refuses every write before they run out";
-            let next = "find what keeps VACUUM from freezing (below), then VACUUM FREEZE the oldest tables";
-            if used >= 1_600_000_000 {
-                Finding::failure("transaction ids", found, why, next)
-            } else {
-                Finding::warning("transaction ids", found, why, next)
-            }
-        }
-    });
-    if !server.autovacuum {
-        findings.push(Finding::failure(
-            "autovacuum of the server",
-            "autovacuum or track_counts is off",
-            "a queue's tables grow without end and every statement grows slower",
-            "set autovacuum = on and track_counts = on, and reload",
-        ));
+}
+
+fn isolation(server: &Server) -> Finding {
+    if server.isolation == "read committed" {
+        return Finding::ok("isolation level", "read committed", "");
     }
-    findings
+    Finding::warning(
+        "isolation level",
+        format!("default_transaction_isolation is {}", server.isolation),
+        "workers set their own; a producer's statement may fail with 40001 beside them, and an operator's verb is refused",
+        "reset it: ALTER DATABASE … or ALTER ROLE … RESET default_transaction_isolation",
+    )
+}
+
+fn connections(server: &Server) -> Finding {
+    let found = format!("{} of {} taken", server.connections, server.connections_max);
+    if server.connections * 100 / server.connections_max.max(1) < 90 {
+        return Finding::ok("connections", found, "");
+    }
+    Finding::warning(
+        "connections",
+        found,
+        "when they run out, workers and producers are refused",
+        "raise max_connections, or look in pg_stat_activity for programs that keep many",
+    )
+}
+
+fn transaction_ids(server: &Server) -> Finding {
+    let used = server.transaction_ids_used;
+    let found = format!("{} million of 2000 used", used / 1_000_000);
+    let why = "Postgres refuses every write before they run out";
+    let next = "find what keeps VACUUM from freezing (below), then VACUUM FREEZE the oldest tables";
+    match used {
+        0..1_000_000_000 => Finding::ok("transaction ids", found, ""),
+        1_000_000_000..1_600_000_000 => Finding::warning("transaction ids", found, why, next),
+        _ => Finding::failure("transaction ids", found, why, next),
+    }
 }
 
 fn encoding(server: &Server) -> Finding {
