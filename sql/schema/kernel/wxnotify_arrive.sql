@@ -64,7 +64,7 @@ begin
     v_json := case when pg_column_size(new.data) <= 16384 then new.data::text end;
     if (length(new.appid) <= 64 and new.appid <> '' and new.appid !~ '[^A-Za-z0-9_-]' and (length(new.openid) <= 128 and new.openid <> '' or new.openid is null and new.login_code is not null)
         and length(new.template_id) <= 128 and new.template_id <> ''
-        and (new.kind = 'one_time' or new.kind in ('long_term', 'device', 'service_card')) and new.lane between 0 and 2 and new.attempts_max between 1 and 100
+        and new.kind is not null and new.lane between 0 and 2 and new.attempts_max between 1 and 100
         and (new.on_doubt = 'retry' or new.on_doubt = 'hold')
         and (new.miniprogram_state = 'formal' or new.miniprogram_state in ('trial', 'developer'))
         and (new.lang = 'zh_CN' or new.lang in ('en_US', 'zh_HK', 'zh_TW')) and v_json like '{%' and octet_length(v_json) <= 4096
@@ -77,12 +77,12 @@ begin
         and (new.business_ref is null or length(new.business_ref) between 1 and 200)
         and (new.business_ref is null and new.dedup_key is null or concat(new.business_ref, new.dedup_key) !~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]')
         and (new.extra is null or pg_column_size(new.extra) <= 16384 and octet_length(new.extra::text) <= 4096)
-        and (v_json <> '{}' or new.held or new.kind = 'service_card')) is not true then
+        and (v_json <> '{}' or new.held or new.kind not in ('one_time', 'long_term'))) is not true then
         v_fault := case
             when new.appid is null or length(new.appid) not between 1 and 64 or new.appid ~ '[^A-Za-z0-9_-]' then 'appid: 1 to 64 letters, digits, _ or - are required'
             when new.openid is null and new.login_code is null or length(new.openid) not between 1 and 128 then 'openid: a receiver of 1 to 128 characters is required, or a login_code'
             when new.template_id is null or length(new.template_id) not between 1 and 128 then 'template_id: 1 to 128 characters are required'
-            when new.kind is null or new.kind not in ('one_time', 'long_term', 'device', 'service_card') then 'kind: must be one_time, long_term, device or service_card'
+            when new.kind is null then 'kind: must not be null; leave it out for one_time'
             when new.lane is null or new.lane not between 0 and 2 then 'lane: must be 0 (urgent), 1 (normal) or 2 (bulk)'
             when new.attempts_max is null or new.attempts_max not between 1 and 100 then 'attempts_max: must be 1 to 100'
             when new.on_doubt is null or new.on_doubt not in ('retry', 'hold') then 'on_doubt: must be retry or hold'
@@ -106,7 +106,7 @@ begin
             when new.dedup_key ~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]' then 'dedup_key: must hold no line breaks, control characters or marks that turn the direction of text'
             when pg_column_size(new.extra) > 16384 then 'extra: at most 4096 bytes are allowed'
             when octet_length(new.extra::text) > 4096 then format('extra: %s bytes, at most 4096 are allowed', octet_length(new.extra::text))
-            when v_json = '{}' and new.kind <> 'service_card' then 'data: is empty; only a held row may wait for its data'
+            when v_json = '{}' and not new.held and new.kind in ('one_time', 'long_term') then 'data: is empty; only a held row may wait for its data'
             else 'held: must be true or false'
         end;
         raise exception using errcode = 'check_violation', table = tg_table_name, column = split_part(v_fault, ':', 1),

@@ -22,6 +22,8 @@ begin
         end if;
     end if;
     v_fault := case
+        when new.kind not in ('one_time', 'long_term', 'device', 'service_card') then 'kind: must be one_time, long_term, device or service_card'
+        when new.data = '{}' and not new.held and new.kind <> 'service_card' then 'data: is empty; only a held row may wait for its data'
         when new.login_code is not null and new.openid is not null then 'login_code: give either the openid or a login_code, not both'
         when length(new.login_code) not between 1 and 256 or new.login_code ~ '[^!-~]' then 'login_code: must be 1 to 256 characters as wx.login gave them, without spaces'
         when new.kind = 'device' then case

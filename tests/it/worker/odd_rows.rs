@@ -110,7 +110,7 @@ async fn rows_of_a_mini_program_whose_secret_is_elsewhere_are_left_to_others() {
 async fn a_row_of_a_kind_this_version_does_not_know_is_dead_with_the_reason() {
     let scene = Scene::new().await;
     sqlx::raw_sql(
-        "alter table pending_notifications drop constraint kind_is_known, disable trigger arrive",
+        "alter table pending_notifications drop constraint kind_is_known, disable trigger arrive, disable trigger arrive_kind",
     )
     .execute(scene.pool())
     .await
