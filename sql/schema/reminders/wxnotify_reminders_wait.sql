@@ -11,7 +11,8 @@ begin
         (select k.next_fire_at - make_interval(secs => p_lead_secs) from reminder_clock k where k.next_fire_at < 'infinity' order by k.next_fire_at limit 1),
         (select f.chunk_at from reminder_fires f where f.state = 'open' order by f.chunk_at limit 1),
         (select c.refresh_at from reminder_calendars c where c.refresh_at < 'infinity' order by c.refresh_at limit 1));
-    return greatest(extract(epoch from v_next - clock_timestamp()), 0);
+    -- greatest() would make zero of nothing.
+    return case when v_next is not null then greatest(extract(epoch from v_next - clock_timestamp()), 0) end;
 end $$;
 
 comment on function wxnotify_reminders_wait is 'How long until there is something to do for reminders, in seconds.';

@@ -46,6 +46,21 @@ async fn a_fire_is_made_some_seconds_ahead_once_with_its_time_in_its_text() {
     assert_eq!(in_short(&reminders.fires(id).await), [done()]);
 }
 
+/// A worker without schedules asks one cheap question a second and does nothing more.
+#[tokio::test]
+async fn where_nothing_is_planned_there_is_nothing_to_wait_for() {
+    let reminders = Reminders::new().await;
+    let wait = async || -> Option<f64> {
+        sqlx::query_scalar("select wxnotify_reminders_wait(15)")
+            .fetch_one(reminders.queue.pool())
+            .await
+            .unwrap()
+    };
+    assert_eq!(wait().await, None);
+    reminders.schedule(json!({}), &[100.0]).await;
+    assert!(wait().await.is_some());
+}
+
 #[tokio::test]
 async fn of_two_makers_at_once_one_makes_the_fire() {
     let reminders = Reminders::new().await;
