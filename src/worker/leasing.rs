@@ -30,8 +30,8 @@ struct Leaser {
     leases: mpsc::Sender<Vec<Lease>>,
     bell: Bell,
     agenda: Agenda,
-    /// Sends granted by rates, usable until then.
-    granted: HashMap<String, (usize, Instant)>,
+    /// Sends granted by rates.
+    granted: HashMap<String, Granted>,
     logins_wait: bool,
     /// The server's identity when leases and watermarks were learnt.
     server: Option<String>,
@@ -39,6 +39,14 @@ struct Leaser {
     connections: u64,
     /// A lease request had no clear answer.
     unclear: bool,
+}
+
+/// A slice of a mini-program's rate.
+struct Granted {
+    left: usize,
+    until: Instant,
+    /// More was wanted: when it is used up there is nothing to be had for a while.
+    is_less: bool,
 }
 
 /// Leases until the worker is told to stop, or, when asked to end at empty, until nothing is due.
@@ -64,8 +72,8 @@ pub(super) async fn lease_until_stopped(
     // Only waits are cut short by the stop: a lease request that is dropped half-way may leave a lease nobody knows.
     while !stop.is_cancelled() {
         match leaser.turn().await {
-            Ok(Step::End) => return,
-            Ok(_) => waits = Reconnect::new(),
+            Ok(true) => return,
+            Ok(false) => waits = Reconnect::new(),
             Err(error) => {
                 let wait = waits.next_wait();
                 warn!("Leasing waits for the database: {error}");
@@ -78,33 +86,34 @@ pub(super) async fn lease_until_stopped(
 }
 
 impl Leaser {
-    /// Does the next thing, and answers what it was.
-    async fn turn(&mut self) -> Result<Step, StoreError> {
+    /// Does the next thing. True: there is none.
+    async fn turn(&mut self) -> Result<bool, StoreError> {
         if self.unclear || self.connections != self.worker.store.leasing_connections() {
             self.forget_after_trouble().await?;
         }
         self.wait_for_room().await;
         let step = self.next_step();
-        match &step {
+        let is_end = step == Step::End;
+        match step {
             _ if self.worker.stop.is_cancelled() => {}
             Step::Lease(plan) => self.lease(plan).await?,
-            Step::Look { before_sleep } => self.look(*before_sleep).await?,
+            Step::Look { before_sleep } => self.look(before_sleep).await?,
             Step::Doze(wait) => {
                 tokio::select! {
-                    () = tokio::time::sleep(*wait) => {}
+                    () = tokio::time::sleep(wait) => {}
                     () = self.bell.rung() => {}
                     () = self.worker.stop.cancelled() => {}
                 }
                 self.agenda.dozed(Instant::now());
             }
             Step::Sleep(longest) => {
-                if self.bell.sleep(&self.worker, *longest).await? {
+                if self.bell.sleep(&self.worker, longest).await? {
                     self.agenda.rang(Instant::now());
                 }
             }
             Step::End => {}
         }
-        Ok(step)
+        Ok(is_end)
     }
 
     fn next_step(&mut self) -> Step {
@@ -165,16 +174,19 @@ impl Leaser {
     }
 
     /// Leases what was planned and passes it on.
-    async fn lease(&mut self, plan: &Plan) -> Result<(), StoreError> {
+    async fn lease(&mut self, mut plan: Plan) -> Result<(), StoreError> {
         let worker = self.worker.clone();
-        let Some(rows) = self.rows_allowed(plan).await? else {
+        let Some(rows) = self.rows_allowed(&plan).await? else {
             return Ok(());
         };
+        // A lane that gives all that its rate allows may have more.
+        plan.rows = rows;
+        plan.total = plan.total.min(rows * plan.lanes.len());
         let request = LeaseRequest {
             lanes: &plan.lanes,
             worker: &worker.id,
-            rows,
-            total: plan.total.min(rows * plan.lanes.len()),
+            rows: plan.rows,
+            total: plan.total,
             lease: worker.options.lease,
             start: plan.start,
         };
@@ -183,7 +195,7 @@ impl Leaser {
         let now = Instant::now();
         worker.health.lease_polled();
         lock(&worker.known).extend(found.iter().filter_map(|lane| lane.leased.identity()));
-        self.agenda.leased(plan, &found, asked_at, now);
+        self.agenda.leased(&plan, &found, asked_at, now);
         let mut leases = Vec::with_capacity(found.len());
         for lane in found {
             if let Leased::Batch { lease, .. } = lane.leased {
@@ -210,8 +222,11 @@ impl Leaser {
     /// Counts a batch that is on its way now.
     fn take_on(&mut self, lease: &Lease, lane: i16, took: Duration) {
         let (appid, rows) = (&lease.appid, lease.rows.len());
-        if let Some((granted, _)) = self.granted.get_mut(appid) {
-            *granted = granted.saturating_sub(rows);
+        if let Some(granted) = self.granted.get_mut(appid) {
+            granted.left = granted.left.saturating_sub(rows);
+            if granted.left == 0 && granted.is_less {
+                self.agenda.rest(appid, RATE_REST, Instant::now());
+            }
         }
         let tally = &self.worker.tally;
         tally.waiting.fetch_add(rows, Ordering::Relaxed);
@@ -239,19 +254,23 @@ impl Leaser {
 
     /// How many rows the app's rate lets us lease now: what is left of the last slice, or a new one.
     async fn granted(&mut self, appid: &str, want: usize) -> Result<usize, StoreError> {
-        if let Some((left, until)) = self.granted.get(appid)
-            && *left > 0
-            && *until > Instant::now()
+        if let Some(granted) = self.granted.get(appid)
+            && granted.left > 0
+            && granted.until > Instant::now()
         {
-            return Ok(*left);
+            return Ok(granted.left);
         }
         let workers = i32::try_from(self.worker.workers_alive.load(Ordering::Relaxed)).unwrap_or(1);
         let want = i32::try_from(want).unwrap_or(i32::MAX);
         let granted = self.worker.store.take_rate(appid, want, workers).await?;
-        let granted = usize::try_from(granted).unwrap_or(0);
-        let until = Instant::now() + Duration::from_secs(1);
-        self.granted.insert(appid.to_owned(), (granted, until));
-        Ok(granted)
+        let granted = Granted {
+            left: usize::try_from(granted).unwrap_or(0),
+            until: Instant::now() + Duration::from_secs(1),
+            is_less: granted < want,
+        };
+        let left = granted.left;
+        self.granted.insert(appid.to_owned(), granted);
+        Ok(left)
     }
 
     /// Looks which lanes have due rows.

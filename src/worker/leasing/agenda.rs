@@ -63,6 +63,8 @@ const SOON: Duration = Duration::from_millis(300);
 struct App {
     low_lease_id: i64,
     picks: u32,
+    /// Until then nothing is left of its rate.
+    rests_until: Option<Instant>,
 }
 
 /// The database's clock at some moment of ours.
@@ -243,6 +245,9 @@ impl Agenda {
         }
         if let Some(lanes) = self.next_lanes(known) {
             return Step::Lease(self.plan(lanes, false, known));
+        }
+        if let Some(wait) = self.waits_for_rate(known) {
+            return Step::Doze(wait);
         }
         if now - self.found_at < STAY_AWAKE && !self.lanes.is_empty() {
             return Step::Doze(self.awake_wait);
@@ -466,8 +471,9 @@ impl Agenda {
             .low_lease_id = *low_lease_id;
     }
 
-    /// Leaves a mini-program's lanes alone for so long.
+    /// Leaves a mini-program's lanes alone for so long, because nothing is left of its rate.
     pub(super) fn rest(&mut self, appid: &str, rest: Duration, now: Instant) {
+        self.apps.entry(appid.to_owned()).or_default().rests_until = Some(now + rest);
         for ((owner, _), lane) in &mut self.lanes {
             if owner == appid {
                 lane.rests_until = now + rest;
@@ -498,6 +504,31 @@ impl Agenda {
         self.lanes.iter().any(|((appid, _), lane)| {
             lane.hot && lane.rests_until <= known.now && !(known.is_paused)(appid)
         })
+    }
+
+    /// While lanes with more rows wait for their rate and no other had a row lately, polling them would find nothing: how long until
+    /// the first may go on, or until it is time to look for others.
+    fn waits_for_rate(&self, known: &Known<'_>) -> Option<Duration> {
+        let now = known.now;
+        let mut until = None;
+        for ((appid, _), lane) in &self.lanes {
+            if (known.is_paused)(appid) {
+                continue;
+            }
+            if lane.rests_until <= now {
+                if lane.found_at.is_some_and(|at| now - at < STAY_AWAKE) {
+                    return None;
+                }
+                continue;
+            }
+            let rests_until = self.apps.get(appid).and_then(|app| app.rests_until);
+            if lane.hot && rests_until.is_some_and(|rests_until| rests_until > now) {
+                let until = until.get_or_insert(lane.rests_until);
+                *until = lane.rests_until.min(*until);
+            }
+        }
+        let until = until?.min(self.look.at + LOOK_EVERY);
+        Some(until.saturating_duration_since(now).max(AWAKE_WAIT.0))
     }
 
     fn is_time_to_ask(&self, now: Instant) -> bool {
@@ -957,6 +988,48 @@ mod tests {
         };
         let plans = (0..3).map(|_| lease(agenda.next(&known)).lanes.len());
         assert_eq!(plans.collect::<Vec<_>>(), [2, 1, 6 - 3 + 2]);
+    }
+
+    #[test]
+    fn while_nothing_is_left_of_a_rate_it_waits_and_looks_for_others_now_and_then() {
+        let start = Instant::now();
+        let mut agenda = looked(vec![front("wx1", 2, Some(-5.0))], start);
+        let known = |now| Known {
+            has_rate: &|_| true,
+            ..known(now)
+        };
+        let mut plan = lease(agenda.next(&known(start)));
+        plan.rows = 10;
+        agenda.leased(&plan, &[batch(&plan, 10, start)], start, start);
+        agenda.rest("wx1", Duration::from_millis(80), start);
+        let Step::Doze(wait) = agenda.next(&known(start)) else {
+            panic!("it polls what cannot be had");
+        };
+        assert_eq!(wait, Duration::from_millis(80));
+        agenda.dozed(start + wait);
+        lease(agenda.next(&known(start + wait)));
+
+        agenda.rest("wx1", Duration::from_millis(80), start + wait);
+        assert_eq!(
+            agenda.next(&known(start + wait)),
+            Step::Doze(LOOK_EVERY - wait),
+            "a look is due before the rest ends"
+        );
+        let is_look = matches!(agenda.next(&known(start + LOOK_EVERY)), Step::Look { .. });
+        assert!(is_look);
+    }
+
+    #[test]
+    fn a_lane_that_had_a_row_lately_is_polled_while_another_waits_for_its_rate() {
+        let now = Instant::now();
+        let fronts = vec![front("wx1", 2, Some(-5.0)), front("wx2", 1, Some(-5.0))];
+        let mut agenda = looked(fronts, now);
+        for _ in 0..2 {
+            let plan = lease(agenda.next(&known(now)));
+            agenda.leased(&plan, &[batch(&plan, 1, now)], now, now);
+        }
+        agenda.rest("wx1", Duration::from_millis(80), now);
+        assert_eq!(agenda.next(&known(now)), Step::Doze(AWAKE_WAIT.0));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::postgres::PgListener;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Row};
 
 use super::{APP, Queue, insert, run};
 use crate::security::Login;
@@ -343,13 +343,11 @@ async fn set_rate(queue: &Queue, per_second: f32) {
     .await;
 }
 
-/// Lets a second pass for the bucket.
-async fn second(queue: &Queue) {
-    run(
-        queue.pool(),
-        "update wechat_rates set filled_at = filled_at - interval '1 s'",
-    )
-    .await;
+/// Lets so many milliseconds pass for the bucket.
+async fn pass(queue: &Queue, ms: u32) {
+    let earlier =
+        format!("update wechat_rates set filled_at = filled_at - interval '{ms} milliseconds'");
+    run(queue.pool(), &earlier).await;
 }
 
 /// The S7 case.
@@ -360,11 +358,11 @@ async fn a_rate_granted_over_three_seconds_is_three_times_the_rate() {
     let began = Instant::now();
     let mut granted = f64::from(take(&queue, 1000, 1).await);
     assert!(granted <= 1.0, "it starts with one");
-    for _ in 0..3 {
-        second(&queue).await;
+    for _ in 0..30 {
+        pass(&queue, 100).await;
         loop {
             let slice = take(&queue, 1000, 2).await;
-            assert!(slice <= 20, "a worker's share of a second");
+            assert!(slice <= 10, "a quarter of a second at most");
             granted += f64::from(slice);
             if slice == 0 {
                 break;
@@ -379,16 +377,40 @@ async fn a_rate_granted_over_three_seconds_is_three_times_the_rate() {
 }
 
 #[tokio::test]
-async fn an_idle_hour_saves_no_more_than_a_second() {
+async fn an_idle_hour_saves_no_more_than_a_quarter_of_a_second() {
     let queue = Queue::new().await;
-    set_rate(&queue, 10.0).await;
+    set_rate(&queue, 100.0).await;
     take(&queue, 1, 1).await;
-    run(
-        queue.pool(),
-        "update wechat_rates set filled_at = filled_at - interval '1 h'",
-    )
-    .await;
-    assert_eq!(take(&queue, 1000, 1).await, 10);
+    pass(&queue, 3_600_000).await;
+    assert_eq!(take(&queue, 1000, 1).await, 25);
+}
+
+#[tokio::test]
+async fn a_worker_is_granted_its_share_of_a_second_at_most() {
+    let queue = Queue::new().await;
+    set_rate(&queue, 100.0).await;
+    take(&queue, 1, 1).await;
+    pass(&queue, 1000).await;
+    assert_eq!(take(&queue, 1000, 5).await, 20);
+}
+
+#[tokio::test]
+async fn crumbs_of_a_rate_are_kept_until_they_are_worth_a_lease() {
+    let queue = Queue::new().await;
+    set_rate(&queue, 1000.0).await;
+    take(&queue, 1, 1).await;
+    // One statement after the other without a way back in between: a tenth of a second would be enough to grant.
+    let of_few = async |want: i32| {
+        let statements = format!(
+            "update wechat_rates set tokens = 5, filled_at = clock_timestamp(); select wxnotify_take_rate('{APP}', {want}, 1)"
+        );
+        let row = sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).fetch_one(queue.pool());
+        row.await.unwrap().get::<i32, _>(0)
+    };
+    assert_eq!(of_few(1000).await, 0);
+    assert_eq!(of_few(3).await, 3, "no more is wanted");
+    pass(&queue, 100).await;
+    assert!(take(&queue, 1000, 1).await >= 100);
 }
 
 #[tokio::test]
@@ -396,13 +418,9 @@ async fn a_rate_below_one_grants_one_now_and_then() {
     let queue = Queue::new().await;
     set_rate(&queue, 0.01).await;
     assert_eq!(take(&queue, 5, 3).await, 1, "the first need not wait");
-    second(&queue).await;
+    pass(&queue, 1000).await;
     assert_eq!(take(&queue, 5, 3).await, 0);
-    run(
-        queue.pool(),
-        "update wechat_rates set filled_at = filled_at - interval '100 s'",
-    )
-    .await;
+    pass(&queue, 100_000).await;
     assert_eq!(take(&queue, 5, 3).await, 1);
 }
 
