@@ -201,6 +201,13 @@ fn router(console: Arc<Console>) -> Router {
             "/apps/{appid}/{verb}",
             get(pages::apps::ask).post(pages::apps::act),
         )
+        .route("/reminders", get(pages::reminders::list))
+        .route("/reminders/{id}", get(pages::reminders::show))
+        .route(
+            "/reminders/{id}/{verb}",
+            get(pages::reminders::ask).post(pages::reminders::act),
+        )
+        .route("/forecast", get(pages::reminders::forecast))
         .route("/workers", get(pages::lists::workers))
         .route("/actions", get(pages::lists::actions))
         .route("/about", get(pages::about::show))

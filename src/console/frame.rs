@@ -14,13 +14,17 @@ use crate::store::{StoreError, describe};
 const ICONS: &str = include_str!("assets/icons.svg");
 
 /// The pages in the navigation: path, and the words in both languages.
-const GROUPS: [&[(&str, &str, &str)]; 4] = [
+const GROUPS: [&[(&str, &str, &str)]; 5] = [
     &[("/", "Overview", "总览"), ("/find", "Find", "查找")],
     &[
         ("/failures", "Failures", "失败"),
         ("/dead", "Dead letters", "死信"),
         ("/doubts", "Doubts", "结果未知"),
         ("/credits", "Credits", "次数"),
+    ],
+    &[
+        ("/reminders", "Reminders", "定时提醒"),
+        ("/forecast", "Forecast", "预测"),
     ],
     &[
         ("/apps", "Apps and templates", "小程序与模板"),

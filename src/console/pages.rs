@@ -9,6 +9,7 @@ pub(super) mod find;
 pub(super) mod lists;
 pub(super) mod live;
 pub(super) mod overview;
+pub(super) mod reminders;
 pub(super) mod row;
 pub(super) mod verb;
 

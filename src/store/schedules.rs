@@ -69,6 +69,7 @@ pub struct NextFire {
     reason = "the columns of reminder_outcomes, which describes them"
 )]
 pub struct FireOutcome {
+    pub schedule_id: i64,
     pub local_at: NaiveDateTime,
     pub fold: i16,
     pub fire_at: DateTime<Utc>,
@@ -148,14 +149,14 @@ impl Store {
             .await
     }
 
-    /// What became of the last times of a schedule, the last first.
+    /// What became of the last times of each of these schedules, the last first, at most `each`.
     pub async fn fire_outcomes(
         &self,
-        id: i64,
-        rows_max: i64,
+        ids: &[i64],
+        each: i64,
     ) -> Result<Vec<FireOutcome>, StoreError> {
         let statement = statement!("schedules/fire_outcomes");
-        self.read_rows(statement.name, statement.query_as().bind(id).bind(rows_max))
+        self.read_rows(statement.name, statement.query_as().bind(ids).bind(each))
             .await
     }
 

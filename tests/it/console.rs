@@ -12,7 +12,8 @@ use wxnotify::console;
 use wxnotify::store::Store;
 
 use crate::harness;
-use crate::kernel::{APP, Queue};
+use crate::kernel::{APP, Queue, run};
+use crate::reminders::{insert_schedule, set_times};
 use crate::security::Login;
 
 const PASSWORD: &str = "correct horse battery";
@@ -128,6 +129,15 @@ impl Console {
         }
     }
 
+    /// A schedule that workers have seen to, with one time in ten minutes and one in a day.
+    async fn schedule(&self, columns: Value) -> i64 {
+        let pool = self.queue.pool();
+        let id = insert_schedule(pool, columns).await.unwrap();
+        run(pool, "select wxnotify_apply_changes()").await;
+        set_times(pool, id, &[600.0, 86_400.0]).await;
+        id
+    }
+
     /// Rows that were cancelled, so that they can be redriven.
     async fn cancelled(&self, count: usize) -> Vec<i64> {
         let mut ids = Vec::new();
@@ -200,7 +210,7 @@ impl Person<'_> {
 }
 
 /// Every page that is asked for, and the least role that sees it.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 15] = [
     ("/", "viewer"),
     ("/find", "viewer"),
     ("/find?status=moving", "viewer"),
@@ -211,6 +221,8 @@ const PAGES: [(&str, &str); 13] = [
     ("/workers", "viewer"),
     ("/batches", "viewer"),
     ("/about", "viewer"),
+    ("/forecast", "viewer"),
+    ("/reminders", "operator"),
     ("/credits", "operator"),
     ("/actions", "operator"),
     ("/export?status=cancelled", "operator"),
@@ -231,6 +243,8 @@ fn forms(id: i64) -> Vec<(String, &'static str)> {
     .into();
     forms.extend(["pause", "resume"].map(|verb| (format!("/apps/{APP}/{verb}"), "operator")));
     forms.extend(["start", "stop", "undo"].map(|verb| (format!("/batches/1/{verb}"), "operator")));
+    let of_reminders = ["pause", "resume", "skip", "test"];
+    forms.extend(of_reminders.map(|verb| (format!("/reminders/1/{verb}"), "operator")));
     forms.push(("/preview".to_owned(), "operator"));
     forms.push(("/sessions/end".to_owned(), "admin"));
     forms
@@ -780,6 +794,126 @@ async fn no_session_but_the_consoles_names_somebody_else_as_who_acts() {
 }
 
 #[tokio::test]
+async fn a_reminder_is_paused_and_resumed_by_name_of_who_did_it() {
+    let console = Console::new().await;
+    let id = console.schedule(json!({"name": "water-the-plants"})).await;
+    let operator = console.log_in("operator").await;
+    let list = operator.get("/reminders").await.body;
+    assert!(list.contains("water-the-plants") && list.contains(&format!("/reminders/{id}\"")));
+    let path = format!("/reminders/{id}");
+    let pause = format!("{path}/pause");
+
+    let without_reason = operator.post(&pause, &[("note", " ")]).await.body;
+    assert!(without_reason.contains("A reason is required"));
+    assert_eq!(console.actions("pause_schedule").await.len(), 0);
+
+    let form = [("note", "the course is cancelled")];
+    assert_eq!(operator.post(&pause, &form).await.location(), path);
+    let paused = operator.get(&path).await.body;
+    assert!(paused.contains("Resume…") && !paused.contains("Pause…"));
+    assert!(
+        operator
+            .post(&pause, &form)
+            .await
+            .body
+            .contains("paused already")
+    );
+    let resume = format!("{path}/resume");
+    assert_eq!(operator.post(&resume, &form).await.location(), path);
+    for action in ["pause_schedule", "resume_schedule"] {
+        let recorded = console.actions(action).await;
+        assert_eq!(recorded.len(), 1, "{recorded:?}");
+        let actor = recorded[0]["actor"].as_str().unwrap();
+        assert!(actor.starts_with("operator (console, "), "{actor}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_time_of_a_reminder_is_named_before_it_is_left_out() {
+    let console = Console::new().await;
+    let id = console.schedule(json!({})).await;
+    let operator = console.log_in("operator").await;
+    let skip = format!("/reminders/{id}/skip");
+    let asked = operator.get(&skip).await.body;
+    assert!(asked.contains("It is ") && asked.contains("UTC"), "{asked}");
+    let form = [("note", "a holiday")];
+    assert_eq!(
+        operator.post(&skip, &form).await.location(),
+        format!("/reminders/{id}")
+    );
+    assert!(
+        operator
+            .get(&format!("/reminders/{id}"))
+            .await
+            .body
+            .contains("will be skipped")
+    );
+}
+
+#[tokio::test]
+async fn a_reminder_is_tried_on_one_user_and_a_rule_it_breaks_is_told() {
+    let console = Console::new().await;
+    let list = json!({"audience": "list", "data": {"thing1": "{{what}}"}});
+    let id = console.schedule(list).await;
+    let operator = console.log_in("operator").await;
+    let test = format!("/reminders/{id}/test");
+    let asked = operator.post(&test, &[("openid", "")]).await.body;
+    assert!(asked.contains("An openid is required"));
+    run(
+        console.queue.pool(),
+        &format!(
+            "insert into reminder_audience (schedule_id, openid, data)
+             values ({id}, 'oShort', '{{\"what\": \"tea\"}}'), ({id}, 'oLong', '{{\"what\": \"a text of more than twenty characters\"}}')"
+        ),
+    )
+    .await;
+    let sent = operator.post(&test, &[("openid", "oShort")]).await;
+    assert!(sent.location().starts_with("/n/"), "{}", sent.body);
+    let refused = operator.post(&test, &[("openid", "oLong")]).await;
+    assert!(refused.body.contains("thing1"), "{}", refused.body);
+    assert_eq!(console.actions("test_fire").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_reminder_that_is_not_there_has_no_page_and_no_verb() {
+    let console = Console::new().await;
+    let operator = console.log_in("operator").await;
+    for path in ["/reminders/77", "/reminders/77/pause", "/reminders/77/drop"] {
+        assert_eq!(
+            operator.get(path).await.status,
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    let form = [("note", "why")];
+    let refused = operator.post("/reminders/77/pause", &form).await;
+    assert_ne!(refused.status, StatusCode::SEE_OTHER);
+    assert!(
+        operator
+            .get("/reminders?name=nobody")
+            .await
+            .body
+            .contains("No schedule is like that")
+    );
+}
+
+#[tokio::test]
+async fn the_forecast_says_who_will_lack_a_credit() {
+    let console = Console::new().await;
+    console
+        .schedule(json!({"credit": "held", "template_id": "TmplLacking"}))
+        .await;
+    let viewer = console.log_in("viewer").await;
+    let page = viewer.get("/forecast").await.body;
+    assert!(
+        page.contains("TmplLacking") && page.contains("will lack credits"),
+        "{page}"
+    );
+    let none = viewer.get("/forecast?appid=wxnone").await.body;
+    assert!(none.contains("Nobody will lack a credit"), "{none}");
+}
+
+#[tokio::test]
 async fn texts_of_others_are_shown_as_text() {
     let console = Console::new().await;
     let hostile = "<script>alert(1)</script>\"' onx=1";
@@ -794,8 +928,10 @@ async fn texts_of_others_are_shown_as_text() {
         .execute(console.queue.pool())
         .await
         .unwrap();
+    console.schedule(json!({"name": hostile})).await;
     let operator = console.log_in("operator").await;
     for path in [
+        "/reminders".to_owned(),
         format!("/n/{id}"),
         "/find?status=moving".to_owned(),
         "/find?q=%3Cscript%3E%1B%5B31m".to_owned(),

@@ -63,6 +63,22 @@ pub async fn insert_schedule(
         .await
 }
 
+/// Stores the times of a schedule's calendar, in seconds from now, as if it had been computed two days ago.
+pub async fn set_times(executor: impl PgExecutor<'_>, id: i64, times: &[f64]) {
+    sqlx::query(
+        "select wxnotify_store_calendar(s.spec, clock_timestamp() - interval '2 days', clock_timestamp() + interval '8 days',
+             array_agg(t.at at time zone 'UTC' order by t.at), array_agg(0::smallint), array_agg(t.at order by t.at), null)
+         from reminder_schedules s,
+              lateral (select date_trunc('second', clock_timestamp()) + u * interval '1 second' as at from unnest($2::float8[]) u) t
+         where s.id = $1 group by s.spec",
+    )
+    .bind(id)
+    .bind(times)
+    .execute(executor)
+    .await
+    .unwrap();
+}
+
 impl Reminders {
     pub async fn new() -> Self {
         Self {
@@ -78,20 +94,8 @@ impl Reminders {
         id
     }
 
-    /// Stores the times of its calendar, as if it had been computed two days ago.
     pub async fn set_times(&self, id: i64, times: &[f64]) {
-        sqlx::query(
-            "select wxnotify_store_calendar(s.spec, clock_timestamp() - interval '2 days', clock_timestamp() + interval '8 days',
-                 array_agg(t.at at time zone 'UTC' order by t.at), array_agg(0::smallint), array_agg(t.at order by t.at), null)
-             from reminder_schedules s,
-                  lateral (select date_trunc('second', clock_timestamp()) + u * interval '1 second' as at from unnest($2::float8[]) u) t
-             where s.id = $1 group by s.spec",
-        )
-        .bind(id)
-        .bind(times)
-        .execute(self.queue.pool())
-        .await
-        .unwrap();
+        set_times(self.queue.pool(), id, times).await;
     }
 
     /// Makes as if nobody had seen to its times of the last `secs` seconds.

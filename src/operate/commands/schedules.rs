@@ -334,7 +334,7 @@ async fn list(store: &Store, appid: Option<&str>, limit: u16) -> anyhow::Result<
 async fn show(store: &Store, which: &Which) -> anyhow::Result<Report> {
     let schedule = find(store, which).await?;
     let fires = store.next_fires(schedule.id, SHOWN_NEXT).await?;
-    let outcomes = store.fire_outcomes(schedule.id, SHOWN_LAST).await?;
+    let outcomes = store.fire_outcomes(&[schedule.id], SHOWN_LAST).await?;
     let mut report =
         Report::new(json!({ "schedule": schedule, "times": fires, "outcomes": outcomes }));
     report.toned_line(
