@@ -20,6 +20,7 @@ declare
     v_holder     text;   -- that in words
     v_new_id     bigint;
     v_old_id     bigint;
+    v_reminder   text;   -- the name of the reminder that made it
     v_form       constant text := 'YYYY-MM-DD HH24:MI:SSOF';
 begin
     select * into n from notifications v where v.id = p_id;
@@ -42,6 +43,10 @@ begin
     v_doing_zh := wxnotify_errcode_in_words(n.errcode, n.errmsg, true);
     select r.new_id into v_new_id from notification_redrives r where r.redriven_id = p_id;
     select r.redriven_id into v_old_id from notification_redrives r where r.new_id = p_id;
+    if n.schedule_id is not null then
+        select coalesce((select s.name from reminder_schedules s where s.id = n.schedule_id),
+                        (select d.name from reminder_schedules_deleted d where d.schedule_id = n.schedule_id)) into v_reminder;
+    end if;
     select * into v_app from wechat_apps a where a.appid = n.appid;
     select * into v_template from wechat_templates t where t.appid = n.appid and t.template_id = n.template_id;
 
@@ -207,9 +212,15 @@ begin
         end if;
     when 'cancelled' then
         sentence := format('Cancelled at %s by %s.', to_char(n.finished_at, v_form), case n.settled_by when 'operator' then 'an operator'
-            when 'policy' then 'wxnotify: it was made of an accept whose own row came later' else 'its producer' end);
+            when 'policy' then 'wxnotify: ' || case n.reason_code when 'cancelled_for_own_row' then 'it was ' || n.reason else n.reason end
+            else 'its producer' end);
         sentence_zh := format('已于 %s 由%s取消。', to_char(n.finished_at, v_form), case n.settled_by when 'operator' then '运维人员'
-            when 'policy' then ' wxnotify（它由一次同意生成，而业务方自己的行后来才插入）' else '业务方' end);
+            when 'policy' then ' wxnotify（' || format(v_words_zh, substring(n.errmsg from '[0-9]+$'))
+                || case n.reason_code when 'cancelled_with_reminder' then '：' || n.reason else '' end || '）' else '业务方' end);
+        if n.reason_code = 'reminder_lacks_credit' then
+            what_next := 'Have the user accept in the mini-program before the reminder''s next time; the forecast says who else will lack one.';
+            what_next_zh := '请在提醒的下一次之前让用户在小程序内同意；预测会列出还有谁将缺次数。';
+        end if;
     when 'duplicate' then
         sentence := format('Not sent: notification %s with the same dedup_key was sent instead.', n.duplicate_of);
         sentence_zh := format('未发送：同一 dedup_key 的通知 %s 已发送。', n.duplicate_of);
@@ -258,15 +269,17 @@ begin
         what_next_zh := format('不会再次发送。请移除不属于 wxnotify 的外键、触发器或规则（`wxnotify doctor` 会列出）；%s 再次尝试移入。', v_next);
     end if;
     if v_new_id is not null then
-        what_next := format('It was redriven as notification %s: explain that one.', v_new_id);
-        what_next_zh := format('已重投为通知 %s，请查看该条。', v_new_id);
+        what_next := format(case n.reason_code when 'credit_spent' then 'Its credit went to notification %s: explain that one.'
+                                               else 'It was redriven as notification %s: explain that one.' end, v_new_id);
+        what_next_zh := format(case n.reason_code when 'credit_spent' then '其次数已用于通知 %s，请查看该条。' else '已重投为通知 %s，请查看该条。' end, v_new_id);
     end if;
     what_next := coalesce(what_next, 'Nothing: this is final.');
     what_next_zh := coalesce(what_next_zh, '无：已是最终状态。');
 
     select coalesce(jsonb_agg(jsonb_strip_nulls(e.what) || jsonb_build_object('at', e.at) order by e.at, e.rank), '[]') into timeline
     from (
-        select 0 as rank, n.created_at as at, jsonb_build_object('event', 'created', 'by', n.producer, 'redrive_of', v_old_id) as what
+        select 0 as rank, n.created_at as at, jsonb_build_object('event', 'created', 'by', n.producer, 'redrive_of', v_old_id,
+            'reminder', v_reminder, 'reminder_id', n.schedule_id, 'made_for', to_char(n.local_at, 'YYYY-MM-DD HH24:MI:SS')) as what
         union all
         select 1, n.send_at, jsonb_build_object('event', 'scheduled') where n.send_at > n.created_at
         union all

@@ -43,6 +43,9 @@ from (values
     ('cancelled_by_operator', 'cancelled by an operator', '运维人员已取消'),
     ('cancelled_by_producer', 'cancelled by its producer', '业务方已取消'),
     ('cancelled_for_own_row', 'made of an accept whose own row came later', '由一次同意生成，而业务方自己的行后来才插入'),
+    ('credit_spent', 'spent by notification %s', '已用于通知 %s'),
+    ('reminder_lacks_credit', 'the user held no credit when the reminder was to be sent', '提醒发送时用户没有预存的次数'),
+    ('taken_off_list', 'the user was taken off the list', '用户已从名单移除'),
     ('cancelled_with_reminder', 'cancelled with its reminder', '随提醒取消'),
     ('duplicate', 'notification %s with the same dedup_key was sent instead', '同一 dedup_key 的通知 %s 已发送'),
     ('unresolved', 'a send may have arrived; no evidence ever came', '可能已送达，始终没有证据')) r (reason_code, words, words_zh);

@@ -191,8 +191,12 @@ from (
 
         union all
         select 'cancelled', case when r.settled_by = 'operator' then 'cancelled_by_operator' when r.settled_by <> 'policy' then 'cancelled_by_producer'
-                            when r.errmsg is null then 'cancelled_for_own_row' else 'cancelled_with_reminder' end, null,
-               case when r.settled_by = 'policy' then r.errmsg end, false, r.*
+                            when r.errmsg is null then 'cancelled_for_own_row' when r.schedule_id is null then 'credit_spent'
+                            when r.errmsg = 'no credit' then 'reminder_lacks_credit'
+                            when r.errmsg = 'the user was taken off the list' then 'taken_off_list' else 'cancelled_with_reminder' end,
+               case when r.settled_by = 'policy' and r.schedule_id is null then substring(r.errmsg from '[0-9]+$') end,
+               case when r.settled_by = 'policy' and r.schedule_id is not null and r.errmsg not in ('no credit', 'the user was taken off the list') then r.errmsg end,
+               false, r.*
         from notifications_final r
         where r.status = 'cancelled'
 

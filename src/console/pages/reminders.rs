@@ -15,7 +15,7 @@ use super::{answer, app_choice, made, name_of, nothing_here_for, question};
 use crate::console::chart::{self, Series};
 use crate::console::frame::{self, head};
 use crate::console::visit::{Operator, Visit};
-use crate::console::words::{Lang, count, foreign, foreign_or_dash, number, time, time_or_dash};
+use crate::console::words::{Lang, count, foreign, number, time, time_or_dash};
 use crate::store::schedules::{FireOutcome, ForecastHour, NextFire, Schedule};
 use crate::store::{StoreError, describe};
 
@@ -241,7 +241,7 @@ fn outcome_box(lang: Lang, outcomes: &[FireOutcome]) -> Markup {
                 thead { tr { @for (word, class) in words { th scope="col" class=[(!class.is_empty()).then_some(class)] { (word) } } } }
                 tbody { @for outcome in outcomes { tr {
                     th scope="row" { (wall(outcome.local_at)) @if outcome.times > 1 { small { (count(outcome.times)) (lang.pick(" times", " 次")) } } }
-                    td { (fire_state_word(lang, &outcome.state)) small { (foreign_or_dash(outcome.reason.as_deref())) } }
+                    td { (fire_state_word(lang, &outcome.state)) @if let Some(reason) = &outcome.reason { small { (foreign(reason)) } } }
                     @for value in [outcome.audience, outcome.sent, outcome.open, outcome.in_doubt, outcome.no_credit, outcome.refused, outcome.not_true, outcome.expired, outcome.dead, outcome.cancelled] { td.n { (number(value)) } }
                 } } }
             } }
@@ -440,7 +440,7 @@ async fn show_forecast(visit: &Visit) -> Result<Response, StoreError> {
         @if !hours.is_empty() {
             (forecast_chart(lang, &hours))
             section { table.stack role="table" {
-                caption { (lang.pick("By hour and template", "按小时与模板")) small { (lang.pick("users as of today; a user's credits go to that user's reminders in the order of their times", "用户数以今天为准；一个用户的次数按时间先后用于其提醒")) } }
+                caption { (lang.pick("By hour and template", "按小时与模板")) small { (lang.pick("users as of today, as far as times are computed: 8 days, at most 64 a reminder", "用户数以今天为准；时间已计算到 8 天，每个提醒至多 64 次")) } }
                 thead role="rowgroup" { tr role="row" { @for (word, class) in [(lang.pick("hour", "小时"), ""), (lang.pick("template", "模板"), ""), (lang.pick("app", "小程序"), ""), (lang.pick("rows", "消息"), "n"), (lang.pick("times", "触发"), "n"), (lang.pick("users", "用户"), "n"), (lang.pick("will lack a credit", "将缺次数"), "n"), (lang.pick("credits held", "预存次数"), "n")] { th role="columnheader" scope="col" class=[(!class.is_empty()).then_some(class)] { (word) } } } }
                 tbody role="rowgroup" { @for hour in &hours { tr role="row" data-row {
                     th.grow role="rowheader" scope="row" { (time_or_dash(Some(hour.hour))) }

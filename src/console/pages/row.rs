@@ -61,7 +61,7 @@ async fn show_row(
         @if let Some(row) = &row {
             div.split {
                 div { (timeline_box(lang, &told)) }
-                div { (facts_box(lang, row)) (card_box(visit, id, revealed)) }
+                div { (facts_box(lang, row)) (reminder_box(visit, &told)) (card_box(visit, id, revealed)) }
             }
         }
     };
@@ -195,6 +195,27 @@ fn facts_box(lang: Lang, row: &Found) -> Markup {
                 dt { "created_at" } dd { (time(row.created_at)) }
                 @if let Some(at) = row.next_at { dt { "next_at" } dd { (time(at)) } }
                 @if let Some(at) = row.finished_at { dt { "finished_at" } dd { (time(at)) } }
+            }
+        }
+    }
+}
+
+/// The reminder that made the row, if one did; its page is for operators.
+fn reminder_box(visit: &Visit, told: &Explanation) -> Markup {
+    let lang = visit.lang;
+    let made = told.timeline.get(0);
+    let fact = |key: &str| made.and_then(|made| made.get(key));
+    let Some(id) = fact("reminder_id").and_then(Value::as_i64) else {
+        return html! {};
+    };
+    let text = |key: &str| fact(key).and_then(Value::as_str);
+    html! {
+        section {
+            h2 { (lang.pick("Its reminder", "所属提醒")) }
+            dl class="facts gap" {
+                dt { (lang.pick("name", "名称")) }
+                dd { @if visit.may_act() { a href=(format!("/reminders/{id}")) { (foreign_or_dash(text("reminder"))) } } @else { (foreign_or_dash(text("reminder"))) } }
+                dt { (lang.pick("made for", "应触发于")) } dd { (foreign_or_dash(text("made_for"))) }
             }
         }
     }

@@ -99,6 +99,51 @@ async fn without_a_credit_a_row_ends_uncalled_and_is_counted() {
     let fire = &reminders.fires(id).await[0];
     assert_eq!((fire.no_credit, fire.open, fire.made), (1, 0, 1));
     assert_eq!(reminders.queue.leases().await, 0);
+    assert_eq!(
+        told(&reminders, lease.ids[0], "reason_code").await,
+        "reminder_lacks_credit"
+    );
+    let sentence = told(&reminders, lease.ids[0], "sentence").await;
+    assert!(
+        sentence.contains("held no credit") && !sentence.contains("accept"),
+        "{sentence}"
+    );
+    let sentence = told(&reminders, lease.ids[0], "sentence_zh").await;
+    assert!(sentence.contains("没有预存的次数"), "{sentence}");
+    let reminder = told(
+        &reminders,
+        lease.ids[0],
+        "(timeline -> 0 ->> 'reminder') || (timeline -> 0 ->> 'made_for')",
+    )
+    .await;
+    assert!(reminder.starts_with("schedule2"), "{reminder}");
+}
+
+/// What the view and `explain_notification` say of a row.
+async fn told(reminders: &Reminders, id: i64, expression: &str) -> String {
+    let expression = format!(
+        "select {expression} from notifications v, explain_notification({id}) e where v.id = {id}"
+    );
+    reminders.text(&expression).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_credit_that_a_reminder_took_says_where_it_went() {
+    let reminders = Reminders::new().await;
+    let credit = reminders.hold("user-1").await;
+    let (_, lease) = leased(&reminders).await;
+    reminders.start(&lease).await;
+    assert_eq!(
+        told(&reminders, credit, "reason_code").await,
+        "credit_spent"
+    );
+    let spent = format!("notification {}", lease.ids[0]);
+    for column in ["sentence", "what_next"] {
+        let words = told(&reminders, credit, column).await;
+        assert!(words.contains(&spent), "{column}: {words}");
+    }
+    let words = told(&reminders, credit, "sentence_zh").await;
+    assert!(words.contains(&format!("通知 {}", lease.ids[0])), "{words}");
 }
 
 #[tokio::test]
