@@ -2,6 +2,7 @@
 //!
 //! * [`verbs`]: what changes something: choose, preview, apply, result. No arguments, no text: a page calls them as a command does.
 //! * [`reports`]: what is read at a glance, and what there is to do. Data, no text.
+//! * [`search`]: a key or conditions, the rows they find, and these as files.
 //! * [`doctor`]: everything that would otherwise be found out too late.
 //! * [`commands`]: arguments of the command line, and the words for people; [`report`] lays them out.
 //!
@@ -11,6 +12,7 @@ pub mod commands;
 pub mod doctor;
 pub mod report;
 pub mod reports;
+pub mod search;
 pub mod verbs;
 
 pub use commands::{OperateCommand, OperateError, Operator, execute, execute_as, run, run_alone};

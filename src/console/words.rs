@@ -171,29 +171,10 @@ pub(super) fn credit_word(lang: Lang, credit: Option<&str>) -> &'static str {
     }
 }
 
-/// The fourteen statuses, those that still move first.
-pub(super) const STATUSES: [&str; 14] = [
-    "held",
-    "scheduled",
-    "due",
-    "sending",
-    "retrying",
-    "in_doubt",
-    "paused",
-    "sent",
-    "presumed_sent",
-    "dead",
-    "expired",
-    "cancelled",
-    "duplicate",
-    "unresolved",
-];
-/// How many of them still move.
-pub(super) const MOVING: usize = 7;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operate::search::STATUSES;
 
     #[test]
     fn counts_have_their_thousands_apart_and_ages_two_units_at_most() {

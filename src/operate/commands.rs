@@ -10,11 +10,14 @@
 //! Start at [`run`].
 
 pub mod apps;
+pub mod batches;
 pub mod changes;
 pub mod credits;
 pub mod events;
+pub mod find;
 pub mod forecast;
 pub mod looks;
+pub mod past;
 pub mod quota;
 pub mod rid;
 pub mod schedules;
@@ -79,6 +82,21 @@ pub enum OperateCommand {
     Doctor(doctor::DoctorArgs),
     /// What happened to one notification, why, and what happens next
     Explain(looks::ExplainArgs),
+    /// Find notifications by a whole key: id, openid, business_ref, dedup_key, msgid or rid
+    Find(find::FindArgs),
+    /// Show one notification's receiver and texts; that you looked is recorded
+    Reveal(find::RevealArgs),
+    /// Notifications as CSV or NDJSON on standard output, without receivers and texts; the export is recorded
+    Export(find::ExportArgs),
+    /// Attempts of the last 24 hours that failed, by errcode: what it means and what to do
+    Failures(past::FailuresArgs),
+    /// How long messages of the last hour took, from due to sent and to confirmed
+    Latency(past::LatencyArgs),
+    /// Who did what: every verb of operators, with its reason
+    Actions(past::ActionsArgs),
+    /// Batches of the console: how far they are, and stop one
+    #[command(subcommand)]
+    Batch(batches::BatchCommand),
     /// Dead letters: notifications that could not be sent
     Dead(looks::DeadArgs),
     /// Notifications whose send may have arrived and whose reply was lost
@@ -144,7 +162,7 @@ pub fn run_alone(command: &OperateCommand, output: Output) -> Option<anyhow::Res
 
 /// Prints a report on standard output; its exit code.
 fn print(report: &Report, output: Output) -> anyhow::Result<ExitCode> {
-    let text = if output.json {
+    let text = if output.json && !report.is_file() {
         report.to_json()
     } else {
         report.to_text(Style::of_stdout(output.color))
@@ -185,6 +203,13 @@ pub async fn execute_as(
         OperateCommand::Status(args) => looks::status(args, store).await,
         OperateCommand::Doctor(args) => doctor::run(args, operator).await,
         OperateCommand::Explain(args) => looks::explain(args, store).await,
+        OperateCommand::Find(args) => find::find(args, store).await,
+        OperateCommand::Reveal(args) => find::reveal(args, store).await,
+        OperateCommand::Export(args) => find::export(args, store).await,
+        OperateCommand::Failures(args) => past::failures(args, store).await,
+        OperateCommand::Latency(args) => past::latency(args, store).await,
+        OperateCommand::Actions(args) => past::actions(args, store).await,
+        OperateCommand::Batch(command) => batches::run(command, store).await,
         OperateCommand::Dead(args) => looks::dead(args, store).await,
         OperateCommand::Doubt(command) => changes::run_doubt(command, store).await,
         OperateCommand::Credits(args) => credits::run(args, store).await,

@@ -156,6 +156,8 @@ enum Part {
     Heading(String),
     Table(Table),
     Next(String),
+    /// As it stands: a file for another program.
+    File(String),
 }
 
 /// The answer of a command.
@@ -207,6 +209,18 @@ impl Report {
         self
     }
 
+    /// A file for another program, which stands alone.
+    pub fn file(&mut self, text: String) -> &mut Self {
+        self.parts.push(Part::File(text));
+        self
+    }
+
+    /// Whether it is a file, which `--json` leaves as it is.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::File(_)))
+    }
+
     /// Says that the command was done in part, or found nothing.
     pub fn in_part(&mut self) -> &mut Self {
         self.exit = Exit::InPart;
@@ -255,6 +269,7 @@ impl Report {
                     text.push('\n');
                 }
                 Part::Table(table) => text += &table.render(style),
+                Part::File(file) => text += file,
                 Part::Next(next) => {
                     text += &bold("next:", style);
                     text.push(' ');

@@ -32,6 +32,7 @@ mod readme;
 mod reminders;
 mod schedules;
 mod schema;
+mod searching;
 mod security;
 mod simulate;
 mod templates;

@@ -23,7 +23,7 @@ begin
         select v_id, h.id, concat_ws(' ', h.status, h.errcode, h.credit),
                case when r.redriven_id is not null then 'already redriven' when h.openid is null then 'has no receiver' end
         from notification_history h left join notification_redrives r on r.redriven_id = h.id
-        where h.status = any (coalesce(array(select jsonb_array_elements_text(p_filter->'statuses')), array['dead']))
+        where h.status = any (case when p_filter->'statuses' is null then array['dead'] else array(select jsonb_array_elements_text(p_filter->'statuses')) end)
           and h.status in ('dead', 'unresolved', 'expired', 'cancelled')
           and (p_filter->'ids' is null or h.id in (select e::bigint from jsonb_array_elements_text(p_filter->'ids') e))
           and (p_filter->>'appid' is null or h.appid = p_filter->>'appid')

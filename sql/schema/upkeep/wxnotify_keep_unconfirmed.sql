@@ -31,6 +31,10 @@ begin
     v_until := v_book.kept_until;
     if v_book.next_xid <= v_xmin and v_book.next_until > '-infinity' then
         v_goal := v_book.next_until - interval '61 minutes';
+        -- No mini-program has a receipt yet: there is nothing to ask for, and no hour to begin with.
+        if v_until = '-infinity' then
+            v_until := v_goal;
+        end if;
         while v_until < v_goal and clock_timestamp() < v_began + interval '100 milliseconds' loop
             v_from := v_until;
             v_until := least(v_goal, v_from + interval '1 hour');
@@ -42,7 +46,7 @@ begin
               and h.status = 'sent' and h.msgid is not null and h.receipt_at is null
             on conflict do nothing;
         end loop;
-        v_is_done := v_until >= v_goal or v_until = '-infinity';
+        v_is_done := v_until >= v_goal;
     end if;
     -- A number from the future is another server's: this database was restored.
     if v_is_done and v_book.next_xid <= v_xmin or v_book.next_xid > v_xmax then

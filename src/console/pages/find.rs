@@ -7,15 +7,14 @@ use maud::{Markup, html};
 use super::{answer, app_choice, found_table, made, question};
 use crate::console::frame;
 use crate::console::visit::Visit;
-use crate::console::words::{Lang, MOVING, STATUSES, foreign, status_word};
+use crate::console::words::{Lang, foreign, status_word};
+use crate::operate::search::{self, STATUSES};
 use crate::store::StoreError;
 use crate::store::console::{Found, Narrowed};
 use crate::store::status::App;
 
 /// Rows of a page.
 const ROWS: i64 = 50;
-/// Ids that a key may mean.
-const IDS_MAX: i32 = 200;
 
 /// What the address asks for.
 pub(super) struct Asked {
@@ -53,24 +52,9 @@ impl Asked {
         }
     }
 
-    /// The statuses meant by the word; none for an unknown word, which finds nothing.
-    fn statuses(&self) -> Vec<String> {
-        let chosen: Vec<&str> = match self.status.as_str() {
-            "ended" => STATUSES[MOVING..].to_vec(),
-            "moving" => STATUSES[..MOVING].to_vec(),
-            "badly" => vec!["dead", "expired", "unresolved"],
-            one => STATUSES
-                .iter()
-                .copied()
-                .filter(|status| *status == one)
-                .collect(),
-        };
-        chosen.into_iter().map(str::to_owned).collect()
-    }
-
     pub(super) fn narrowed(&self, rows_max: i64) -> Narrowed {
         Narrowed {
-            statuses: self.statuses(),
+            statuses: search::statuses_of(&self.status),
             appid: self.appid.clone(),
             template_id: self.template_id.clone(),
             errcode: self.errcode,
@@ -81,9 +65,7 @@ impl Asked {
     }
 
     fn has_ended(&self) -> bool {
-        self.statuses()
-            .first()
-            .is_some_and(|status| STATUSES[MOVING..].contains(&status.as_str()))
+        search::have_ended(&search::statuses_of(&self.status))
     }
 }
 
@@ -93,31 +75,13 @@ pub(super) async fn find(
     asked: &Asked,
     rows_max: i64,
 ) -> Result<(Vec<Found>, Vec<String>), StoreError> {
-    let store = &visit.store;
-    let Some(key) = asked.key.as_deref() else {
-        let narrowed = asked.narrowed(rows_max);
-        let rows = if asked.has_ended() {
-            store.find_ended(&narrowed).await?
-        } else {
-            store.find_waiting(&narrowed).await?
-        };
-        return Ok((rows, Vec::new()));
-    };
-    if key.chars().count() > 512 || key.contains('\0') {
-        return Ok((Vec::new(), Vec::new()));
+    match asked.key.as_deref() {
+        Some(key) => search::find_key(&visit.store, key, visit.may_act(), rows_max).await,
+        None => {
+            let rows = search::find(&visit.store, &asked.narrowed(rows_max)).await?;
+            Ok((rows, Vec::new()))
+        }
     }
-    let mut keys = store.ids_of_key(key, IDS_MAX).await?;
-    if visit.may_act() {
-        keys.extend(store.ids_of_openid(key, IDS_MAX).await?);
-    }
-    let ids: Vec<i64> = keys.iter().map(|key| key.id).collect();
-    let mut by: Vec<String> = keys.into_iter().map(|key| key.found_by).collect();
-    by.sort();
-    by.dedup();
-    if ids.is_empty() {
-        return Ok((Vec::new(), by));
-    }
-    Ok((store.find_by_ids(&ids, rows_max).await?, by))
 }
 
 pub(in crate::console) async fn show(visit: Visit) -> Response {

@@ -55,11 +55,28 @@ async fn keep_all(queue: &Queue) {
 
 async fn kept_hours_ago(queue: &Queue) -> f64 {
     sqlx::query_scalar(
-        "select extract(epoch from now() - kept_until)::float8 / 3600 from notification_books",
+        "select coalesce(extract(epoch from now() - nullif(kept_until, '-infinity'))::float8 / 3600, 1e9) from notification_books",
     )
     .fetch_one(queue.pool())
     .await
     .unwrap()
+}
+
+/// It once went round for a tenth of a second at each call, from minus infinity to an hour later.
+#[tokio::test]
+async fn while_no_receipt_ever_came_the_book_has_nothing_to_go_through() {
+    let queue = Queue::new().await;
+    keep_all(&queue).await;
+    assert_eq!(ids(&queue, "notification_unconfirmed").await, [0_i64; 0]);
+    queue
+        .force("update wechat_apps set first_receipt_at = now() - interval '1 minute'")
+        .await;
+    queue.force(&sent(1, 0.01)).await;
+    keep_all(&queue).await;
+    assert_eq!(
+        ids(&queue, "notification_unconfirmed_ids").await,
+        [0_i64; 0]
+    );
 }
 
 #[tokio::test]
