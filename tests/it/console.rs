@@ -909,6 +909,23 @@ async fn the_forecast_says_who_will_lack_a_credit() {
         page.contains("TmplLacking") && page.contains("will lack credits"),
         "{page}"
     );
+    // One credit for two messages of the same user: the row that waits takes it, the fire lacks one.
+    let sql = "insert into pending_notifications (appid, openid, template_id, data, held) values ('wxapp-test', 'user-1', 'TmplLacking', '{}', true)";
+    run(console.queue.pool(), &sql.replace("wxapp-test", APP)).await;
+    run(
+        console.queue.pool(),
+        "select wxnotify_fire_due(700, 10, '{}')",
+    )
+    .await;
+    let lacking = "(select coalesce(sum(f.lacking), 0) from wechat_apps a, notification_forecast(a.appid) f)::bigint";
+    assert_eq!(
+        console
+            .count("count(*) from pending_notifications where schedule_id is not null")
+            .await,
+        1
+    );
+    assert_eq!(console.count(lacking).await, 1, "two wants, one credit");
+
     let none = viewer.get("/forecast?appid=wxnone").await.body;
     assert!(none.contains("Nobody will lack a credit"), "{none}");
 }

@@ -19,15 +19,23 @@ begin
               and not exists (select 1 from reminder_fires f where f.schedule_id = s.id and f.local_at = u.local_at and f.fold = u.fold)),
         credits as materialized (
             select p.template_id, p.openid, count(*) as held from pending_notifications p where p.appid = p_appid and p.held group by 1, 2),
-        needs as (
-            select n.fire_at, n.template_id, n.credit, r.openid, row_number() over (partition by n.template_id, r.openid, n.credit order by n.fire_at, n.id) as turn
+        totals as (select c.template_id, sum(c.held)::bigint as held from credits c group by 1),
+        wanted as (
+            select n.fire_at, n.template_id, n.credit, r.openid, n.id, false as is_made
             from planned n
             cross join lateral (
                 select n.openid where n.audience = 'one'
                 union all select a.openid from reminder_audience a where n.audience = 'list' and a.schedule_id = n.id
-                union all select c.openid from credits c where n.audience = 'holders' and c.template_id = n.template_id) r (openid)),
+                union all select c.openid from credits c where n.audience = 'holders' and c.template_id = n.template_id) r (openid)
+            union all
+            -- Rows that fires have made and that wait for their turn: they take their credits before.
+            select p.due, p.template_id, s.credit, p.openid, s.id, true
+            from pending_notifications p join reminder_schedules s on s.id = p.schedule_id
+            where p.appid = p_appid and not p.held and p.in_doubt_since is null and p.due < now() + interval '7 days'),
+        needs as (
+            select w.*, row_number() over (partition by w.template_id, w.openid, w.credit order by not w.is_made, w.fire_at, w.id) as turn from wanted w),
         told as (
-            select date_trunc('hour', n.fire_at) as hour, n.template_id, count(*) as receivers,
+            select date_trunc('hour', greatest(n.fire_at, now())) as hour, n.template_id, count(*) filter (where not n.is_made) as receivers,
                    count(*) filter (where n.credit = 'held' and n.turn > coalesce(c.held, 0)) as lacking
             from needs n left join credits c on c.template_id = n.template_id and c.openid = n.openid group by 1, 2),
         fired as (select date_trunc('hour', n.fire_at) as hour, n.template_id, count(*) as fires from planned n group by 1, 2),
@@ -35,11 +43,12 @@ begin
             select date_trunc('hour', greatest(p.due, now())) as hour, p.template_id, count(*) as rows_due from pending_notifications p
             where p.appid = p_appid and not p.held and p.due < now() + interval '7 days' group by 1, 2)
         select x.hour, x.template_id, coalesce(d.rows_due, 0), coalesce(f.fires, 0), coalesce(t.receivers, 0), coalesce(t.lacking, 0),
-               coalesce((select sum(c.held)::bigint from credits c where c.template_id = x.template_id), 0)
+               coalesce(h.held, 0)
         from (select d.hour, d.template_id from due d union select f.hour, f.template_id from fired f) x
         left join due d on d.hour = x.hour and d.template_id = x.template_id
         left join fired f on f.hour = x.hour and f.template_id = x.template_id
         left join told t on t.hour = x.hour and t.template_id = x.template_id
+        left join totals h on h.template_id = x.template_id
         order by 1, 2;
 end $$;
 

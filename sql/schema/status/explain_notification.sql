@@ -21,6 +21,7 @@ declare
     v_new_id     bigint;
     v_old_id     bigint;
     v_reminder   text;   -- the name of the reminder that made it
+    v_is_deleted boolean; -- true when that one was deleted since
     v_form       constant text := 'YYYY-MM-DD HH24:MI:SSOF';
 begin
     select * into n from notifications v where v.id = p_id;
@@ -44,8 +45,11 @@ begin
     select r.new_id into v_new_id from notification_redrives r where r.redriven_id = p_id;
     select r.redriven_id into v_old_id from notification_redrives r where r.new_id = p_id;
     if n.schedule_id is not null then
-        select coalesce((select s.name from reminder_schedules s where s.id = n.schedule_id),
-                        (select d.name from reminder_schedules_deleted d where d.schedule_id = n.schedule_id)) into v_reminder;
+        select s.name into v_reminder from reminder_schedules s where s.id = n.schedule_id;
+        if not found then
+            v_is_deleted := true;
+            select d.name into v_reminder from reminder_schedules_deleted d where d.schedule_id = n.schedule_id;
+        end if;
     end if;
     select * into v_app from wechat_apps a where a.appid = n.appid;
     select * into v_template from wechat_templates t where t.appid = n.appid and t.template_id = n.template_id;
@@ -279,7 +283,7 @@ begin
     select coalesce(jsonb_agg(jsonb_strip_nulls(e.what) || jsonb_build_object('at', e.at) order by e.at, e.rank), '[]') into timeline
     from (
         select 0 as rank, n.created_at as at, jsonb_build_object('event', 'created', 'by', n.producer, 'redrive_of', v_old_id,
-            'reminder', v_reminder, 'reminder_id', n.schedule_id, 'made_for', to_char(n.local_at, 'YYYY-MM-DD HH24:MI:SS')) as what
+            'reminder', v_reminder, 'reminder_id', n.schedule_id, 'reminder_deleted', v_is_deleted, 'made_for', to_char(n.local_at, 'YYYY-MM-DD HH24:MI:SS')) as what
         union all
         select 1, n.send_at, jsonb_build_object('event', 'scheduled') where n.send_at > n.created_at
         union all

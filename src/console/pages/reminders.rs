@@ -6,7 +6,7 @@
 use axum::extract::{Form, Path};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
-use chrono::{NaiveDateTime, TimeDelta};
+use chrono::{NaiveDateTime, TimeDelta, Timelike};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -115,8 +115,14 @@ fn next_cell(schedule: &Schedule) -> Markup {
     }
 }
 
+/// A wall time; seconds are said where there are any.
 fn wall(local: NaiveDateTime) -> String {
-    local.format("%Y-%m-%d %H:%M").to_string()
+    let form = if local.second() == 0 {
+        "%Y-%m-%d %H:%M"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
+    local.format(form).to_string()
 }
 
 /// What became of one time, as parts of its audience.
@@ -316,7 +322,7 @@ async fn confirm(
         div.split {
             div {
                 (frame::note("warn", "warn", &html! { (mind) }))
-                @if let Some(next) = next { p { (lang.pick("It is ", "这一次是 ")) b { (wall(next.local_at)) } " " (foreign(&schedule.time_zone)) " (" (next.fire_at.format("%Y-%m-%d %H:%M UTC")) ")" } }
+                @if let Some(next) = next { p { (lang.pick("It is ", "这一次是 ")) b { (wall(next.local_at)) } " " (foreign(&schedule.time_zone)) " (" (next.fire_at.format("%Y-%m-%d %H:%M:%S UTC")) ")" } }
             }
             div { form.panel method="post" action=(format!("/reminders/{id}/{verb}")) {
                 h2 { (lang.pick("Confirm", "确认")) }

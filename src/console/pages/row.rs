@@ -209,12 +209,13 @@ fn reminder_box(visit: &Visit, told: &Explanation) -> Markup {
         return html! {};
     };
     let text = |key: &str| fact(key).and_then(Value::as_str);
+    let is_deleted = fact("reminder_deleted").and_then(Value::as_bool) == Some(true);
     html! {
         section {
             h2 { (lang.pick("Its reminder", "所属提醒")) }
             dl class="facts gap" {
                 dt { (lang.pick("name", "名称")) }
-                dd { @if visit.may_act() { a href=(format!("/reminders/{id}")) { (foreign_or_dash(text("reminder"))) } } @else { (foreign_or_dash(text("reminder"))) } }
+                dd { @if is_deleted { (foreign_or_dash(text("reminder"))) small { (lang.pick("deleted since", "已删除")) } } @else if visit.may_act() { a href=(format!("/reminders/{id}")) { (foreign_or_dash(text("reminder"))) } } @else { (foreign_or_dash(text("reminder"))) } }
                 dt { (lang.pick("made for", "应触发于")) } dd { (foreign_or_dash(text("made_for"))) }
             }
         }
