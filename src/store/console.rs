@@ -18,7 +18,7 @@ use super::{Store, StoreError};
 pub struct Found {
     /// The notification.
     pub id: i64,
-    /// The mini-program.
+    /// Who sends it.
     pub appid: String,
     /// As in the view `notifications`.
     pub status: String,
@@ -78,7 +78,7 @@ pub struct Latency {
 /// Dead letters of one cause.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct DeadCause {
-    /// The mini-program.
+    /// Whose rows died.
     pub appid: String,
     /// As in the view `notifications`.
     pub status: String,
@@ -103,7 +103,7 @@ pub struct DeadCause {
 /// Attempts that failed of one cause, in the last 24 hours.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct FailureCause {
-    /// The mini-program.
+    /// Whose attempts failed.
     pub appid: String,
     /// WeChat's errcode.
     pub errcode: Option<i64>,
@@ -221,7 +221,7 @@ pub struct Tries {
 pub struct Narrowed {
     /// As in the view `notifications`.
     pub statuses: Vec<String>,
-    /// The mini-program.
+    /// Rows of this one alone.
     pub appid: Option<String>,
     /// The template.
     pub template_id: Option<String>,

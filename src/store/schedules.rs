@@ -17,7 +17,7 @@ const DAYS_COMPARED: u16 = 400;
 pub struct Schedule {
     /// Its id.
     pub id: i64,
-    /// The mini-program.
+    /// Who sends its messages.
     pub appid: String,
     /// Its name, unique for a producer and mini-program.
     pub name: String,
@@ -91,7 +91,7 @@ pub struct FireOutcome {
 /// An hour of the days to come, of one template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
 pub struct ForecastHour {
-    /// The mini-program.
+    /// Who sends them.
     pub appid: String,
     /// Its beginning.
     pub hour: DateTime<Utc>,

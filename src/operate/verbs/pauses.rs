@@ -8,7 +8,7 @@ use crate::store::{Store, StoreError};
 /// What is paused or resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// The mini-program.
+    /// Whose sends are meant.
     pub appid: &'a str,
     /// One of its templates; `None`: all of it.
     pub template_id: Option<&'a str>,
