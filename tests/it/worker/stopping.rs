@@ -18,7 +18,9 @@ async fn sigterm_settles_what_is_in_flight_and_gives_back_the_rest() {
         let scene = Scene::new().await;
         scene.wechat.hold();
         let ids = scene.insert_many("oUser", 30, json!({})).await;
-        let mut worker = scene.spawn(&CONCURRENCY);
+        // Whatever whoever runs the tests has ignored, say by nohup.
+        let script = "exec env --default-signal=HUP \"$0\" run";
+        let mut worker = scene.spawn_by_shell(script, &CONCURRENCY);
         scene.until_sends(4).await;
         worker.signal(signal);
         worker.until_logged("Stopping").await;
