@@ -8,6 +8,7 @@ use anyhow::Context;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use wxnotify::operate::search::STATUSES;
 
 use crate::message;
 use crate::report::Table;
@@ -99,19 +100,7 @@ async fn queries(database: &Database) -> anyhow::Result<Vec<(String, String)>> {
         )
     })
     .collect();
-    for status in [
-        "held",
-        "scheduled",
-        "due",
-        "sending",
-        "retrying",
-        "in_doubt",
-        "paused",
-        "sent",
-        "dead",
-        "expired",
-        "unresolved",
-    ] {
+    for status in STATUSES {
         queries.push((
             format!("`notifications`, 100 {status}"),
             format!("select * from notifications where status = '{status}' limit 100"),

@@ -10,19 +10,12 @@ pub mod pauses;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::operate::search::{MOVING, STATUSES};
 use crate::store::verbs::{Audit, BATCH_ROWS, Filter, FoundNotification, VerbResult};
 use crate::store::{Store, StoreError};
 
 /// Statuses that are not final.
-const PENDING: [&str; 7] = [
-    "held",
-    "scheduled",
-    "due",
-    "sending",
-    "retrying",
-    "in_doubt",
-    "paused",
-];
+static PENDING: &[&str] = STATUSES.split_at(MOVING).0;
 
 /// Final statuses from which a notification can be sent anew.
 pub const REDRIVABLE: [&str; 4] = ["dead", "unresolved", "expired", "cancelled"];
@@ -131,7 +124,7 @@ impl Verb {
             (Self::Redrive { .. }, false) => &["dead"],
             (_, true) => return None,
             (Self::EndDoubts(_), false) => &["in_doubt"],
-            (_, false) => &PENDING,
+            (_, false) => PENDING,
         };
         Some(statuses.iter().map(ToString::to_string).collect())
     }

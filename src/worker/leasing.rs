@@ -1,10 +1,10 @@
 //! The leaser: does what its [`Agenda`] says, against the database.
 //!
-//! Start at [`lease_until_stopped`]; the policy is in `agenda`.
+//! Start at [`lease_until_stopped`]; the policy is in `agenda`, and what is left of rates in `slices`.
 
 mod agenda;
+mod slices;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use self::agenda::{Agenda, Known, Plan, Step};
+use self::slices::Slices;
 use super::Worker;
 use super::waking::Bell;
 use crate::lock::lock;
@@ -31,7 +32,7 @@ struct Leaser {
     bell: Bell,
     agenda: Agenda,
     /// Sends granted by rates.
-    granted: HashMap<String, Granted>,
+    slices: Slices,
     logins_wait: bool,
     /// The server's identity when leases and watermarks were learnt.
     server: Option<String>,
@@ -39,14 +40,6 @@ struct Leaser {
     connections: u64,
     /// A lease request had no clear answer.
     unclear: bool,
-}
-
-/// A slice of a mini-program's rate.
-struct Granted {
-    left: usize,
-    until: Instant,
-    /// More was wanted: when it is used up there is nothing to be had for a while.
-    is_less: bool,
 }
 
 /// Leases until the worker is told to stop, or, when asked to end at empty, until nothing is due.
@@ -62,7 +55,7 @@ pub(super) async fn lease_until_stopped(
         worker,
         leases,
         bell,
-        granted: HashMap::new(),
+        slices: Slices::default(),
         logins_wait: false,
         server: None,
         connections: 0,
@@ -144,7 +137,7 @@ impl Leaser {
             self.server = Some(server);
         }
         self.agenda.forget(Instant::now());
-        self.granted.clear();
+        self.slices.clear();
         if self.unclear {
             let store = &self.worker.store;
             store
@@ -222,11 +215,8 @@ impl Leaser {
     /// Counts a batch that is on its way now.
     fn take_on(&mut self, lease: &Lease, lane: i16, took: Duration) {
         let (appid, rows) = (&lease.appid, lease.rows.len());
-        if let Some(granted) = self.granted.get_mut(appid) {
-            granted.left = granted.left.saturating_sub(rows);
-            if granted.left == 0 && granted.is_less {
-                self.agenda.rest(appid, RATE_REST, Instant::now());
-            }
+        if self.slices.spend(appid, rows) {
+            self.agenda.rest(appid, RATE_REST, Instant::now());
         }
         let tally = &self.worker.tally;
         tally.waiting.fetch_add(rows, Ordering::Relaxed);
@@ -238,6 +228,7 @@ impl Leaser {
 
     /// How many rows of each lane its rate lets us lease now. `None`: none, they rest.
     async fn rows_allowed(&mut self, plan: &Plan) -> Result<Option<usize>, StoreError> {
+        self.slices.keep(|appid| has_rate(&self.worker, appid));
         let [lane] = plan.lanes.as_slice() else {
             return Ok(Some(plan.rows));
         };
@@ -254,23 +245,15 @@ impl Leaser {
 
     /// How many rows the app's rate lets us lease now: what is left of the last slice, or a new one.
     async fn granted(&mut self, appid: &str, want: usize) -> Result<usize, StoreError> {
-        if let Some(granted) = self.granted.get(appid)
-            && granted.left > 0
-            && granted.until > Instant::now()
-        {
-            return Ok(granted.left);
+        if let Some(left) = self.slices.left(appid, Instant::now()) {
+            return Ok(left);
         }
         let workers = i32::try_from(self.worker.workers_alive.load(Ordering::Relaxed)).unwrap_or(1);
-        let want = i32::try_from(want).unwrap_or(i32::MAX);
-        let granted = self.worker.store.take_rate(appid, want, workers).await?;
-        let granted = Granted {
-            left: usize::try_from(granted).unwrap_or(0),
-            until: Instant::now() + Duration::from_secs(1),
-            is_less: granted < want,
-        };
-        let left = granted.left;
-        self.granted.insert(appid.to_owned(), granted);
-        Ok(left)
+        let most = i32::try_from(want).unwrap_or(i32::MAX);
+        let granted = self.worker.store.take_rate(appid, most, workers).await?;
+        let granted = usize::try_from(granted).unwrap_or(0);
+        self.slices.grant(appid, granted, want, Instant::now());
+        Ok(granted)
     }
 
     /// Looks which lanes have due rows.

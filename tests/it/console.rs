@@ -887,7 +887,8 @@ async fn a_reminder_that_is_not_there_has_no_page_and_no_verb() {
     }
     let form = [("note", "why")];
     let refused = operator.post("/reminders/77/pause", &form).await;
-    assert_ne!(refused.status, StatusCode::SEE_OTHER);
+    assert_eq!(refused.status, StatusCode::NOT_FOUND);
+    assert_eq!(console.actions("pause_schedule").await.len(), 0);
     assert!(
         operator
             .get("/reminders?name=nobody")
@@ -910,8 +911,10 @@ async fn the_forecast_says_who_will_lack_a_credit() {
         "{page}"
     );
     // One credit for two messages of the same user: the row that waits takes it, the fire lacks one.
-    let sql = "insert into pending_notifications (appid, openid, template_id, data, held) values ('wxapp-test', 'user-1', 'TmplLacking', '{}', true)";
-    run(console.queue.pool(), &sql.replace("wxapp-test", APP)).await;
+    let credit = format!(
+        "insert into pending_notifications (appid, openid, template_id, data, held) values ('{APP}', 'user-1', 'TmplLacking', '{{}}', true)"
+    );
+    run(console.queue.pool(), &credit).await;
     run(
         console.queue.pool(),
         "select wxnotify_fire_due(700, 10, '{}')",

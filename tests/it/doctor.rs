@@ -3,19 +3,13 @@
 use clap::Parser;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool};
+use wxnotify::operate::execute;
 use wxnotify::operate::report::{Report, Style};
-use wxnotify::operate::{OperateCommand, execute};
 use wxnotify::store::Store;
 
-use crate::harness::{self, TestDatabase};
+use crate::harness::{self, Line, TestDatabase};
 use crate::kernel::{APP, Outcome, Queue, in_secs, run};
 use crate::security::Login;
-
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: OperateCommand,
-}
 
 async fn examine(pool: &PgPool) -> Report {
     let line = Line::parse_from(["wxnotify", "doctor"]);

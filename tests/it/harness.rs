@@ -17,6 +17,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgExecutor, PgPool};
 use tokio::net::{TcpSocket, TcpStream};
 use wxnotify::notification::{Kind, Notification, Openid};
+use wxnotify::operate::OperateCommand;
 use wxnotify::postgres::{Options, ThrowawayPostgres};
 use wxnotify::schema;
 
@@ -269,6 +270,13 @@ pub fn wxnotify() -> std::process::Command {
         }
     }
     command
+}
+
+/// The command line of an operators' command.
+#[derive(Debug, clap::Parser)]
+pub struct Line {
+    #[command(subcommand)]
+    pub command: OperateCommand,
 }
 
 /// A free port: bound and given up at once.

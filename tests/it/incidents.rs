@@ -3,17 +3,11 @@
 use clap::Parser;
 use serde_json::Value;
 use wxnotify::demo::incidents::{self, Incident};
+use wxnotify::operate::execute;
 use wxnotify::operate::report::Style;
-use wxnotify::operate::{OperateCommand, execute};
 use wxnotify::store::Store;
 
-use crate::harness::TestDatabase;
-
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: OperateCommand,
-}
+use crate::harness::{Line, TestDatabase};
 
 async fn loaded() -> TestDatabase {
     let database = TestDatabase::new().await;

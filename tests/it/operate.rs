@@ -5,18 +5,11 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use wxnotify::exit::Exit;
 use wxnotify::operate::report::{Report, Style};
-use wxnotify::operate::{OperateCommand, OperateError, execute};
+use wxnotify::operate::{OperateError, execute};
 use wxnotify::store::Store;
 
-use crate::harness;
+use crate::harness::{self, Line};
 use crate::kernel::{self, APP, Outcome, Queue, in_secs};
-
-/// A command line of one operators' command.
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: OperateCommand,
-}
 
 async fn try_command(queue: &Queue, words: &str) -> anyhow::Result<Report> {
     let line = Line::try_parse_from(std::iter::once("wxnotify").chain(words.split_whitespace()))?;

@@ -4,17 +4,12 @@ use clap::Parser;
 use serde_json::{Value, json};
 use wxnotify::exit::Exit;
 use wxnotify::operate::report::{Report, Style};
-use wxnotify::operate::{OperateCommand, OperateError, execute};
+use wxnotify::operate::{OperateError, execute};
 use wxnotify::store::Store;
 
+use crate::harness::Line;
 use crate::kernel::{APP, Outcome, Queue};
 use crate::security::Login;
-
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: OperateCommand,
-}
 
 async fn try_as(store: Store, words: &[&str]) -> anyhow::Result<Report> {
     let line = Line::try_parse_from(std::iter::once("wxnotify").chain(words.iter().copied()))?;
@@ -190,6 +185,9 @@ async fn a_file_holds_no_receiver_no_formula_and_is_recorded() {
     assert!(ndjson.is_file());
     let row: Value = serde_json::from_str(text(&ndjson).lines().next().unwrap()).unwrap();
     assert_eq!((&row["id"], row.get("openid")), (&json!(id), None));
+    refused_row(&queue, "order 2").await;
+    let cut = report(&queue, &["export", "--limit", "1"]).await;
+    assert_eq!((cut.exit(), text(&cut).lines().count()), (Exit::InPart, 2));
     let none = report(
         &queue,
         &["export", "--errcode", "47003", "--format", "ndjson"],
@@ -205,7 +203,7 @@ async fn a_file_holds_no_receiver_no_formula_and_is_recorded() {
     let strange = strange.unwrap_err().to_string();
     assert!(strange.contains("\"deads\" is no status"), "{strange}");
     let actions = report(&queue, &["actions", "--action", "export"]).await;
-    assert_eq!(actions.document()["actions"].as_array().unwrap().len(), 3);
+    assert_eq!(actions.document()["actions"].as_array().unwrap().len(), 4);
 }
 
 #[tokio::test]

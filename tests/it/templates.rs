@@ -6,18 +6,12 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgDatabaseError;
 use wxnotify::config::{Settings, Sources};
 use wxnotify::operate::report::{Report, Style};
-use wxnotify::operate::{OperateCommand, Operator, execute_as};
+use wxnotify::operate::{Operator, execute_as};
 use wxnotify::simulate::{Action, GET_TEMPLATE_PATH, Rule, TemplateSpec};
 use wxnotify::store::Store;
 
-use crate::harness::{eventually, insert_row, run, value};
+use crate::harness::{Line, eventually, insert_row, run, value};
 use crate::worker::{APP, SECRET, Scene, TEMPLATE, environment};
-
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: OperateCommand,
-}
 
 /// Runs an operators' command that knows the mini-program's secret.
 pub async fn operate(scene: &Scene, words: &str) -> anyhow::Result<Report> {

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::html;
 use serde::Deserialize;
 
-use super::verb::frame_who;
+use super::verb::{frame_who, reason_is_missing};
 use super::{answer, made, name_of, question};
 use crate::console::frame::{self, head};
 use crate::console::visit::{Operator, Visit};
@@ -123,10 +123,7 @@ pub(in crate::console) async fn act(
 ) -> Response {
     let note = given.note.trim();
     if note.is_empty() {
-        let says = visit.lang.pick(
-            "A reason is required; nothing was changed.",
-            "必须填写原因；没有任何改动。",
-        );
+        let says = reason_is_missing(visit.lang);
         return confirm(&visit, &appid, &verb, Some(says));
     }
     let (store, audit) = (&visit.store, visit.audit(Some(note)));

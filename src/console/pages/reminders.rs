@@ -10,7 +10,7 @@ use chrono::{NaiveDateTime, TimeDelta, Timelike};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::verb::frame_who;
+use super::verb::{frame_who, reason_is_missing};
 use super::{answer, app_choice, made, name_of, nothing_here_for, question};
 use crate::console::chart::{self, Series};
 use crate::console::frame::{self, head};
@@ -216,7 +216,7 @@ fn next_box(lang: Lang, schedule: &Schedule, fires: &[NextFire]) -> Markup {
                 thead { tr { th scope="col" { (lang.pick("local", "当地时间")) } th.n scope="col" { "UTC" } th scope="col" { (lang.pick("remark", "备注")) } } }
                 tbody { @for fire in fires { tr {
                     th scope="row" { (wall(fire.local_at)) @if fire.fold > 0 { small { (lang.pick("the second of the two", "两次中的第二次")) } } }
-                    td.n { (fire.fire_at.format("%Y-%m-%d %H:%M")) }
+                    td.n { (wall(fire.fire_at.naive_utc())) }
                     td { @if let Some(reason) = &fire.skipped { span.warn { (lang.pick("will be skipped: ", "将跳过：")) } (foreign(reason)) } }
                 } } }
             }
@@ -367,10 +367,7 @@ pub(in crate::console) async fn act(
                 "An openid is required; nothing was sent.",
                 "必须填写 openid；没有发送。",
             ),
-            _ => lang.pick(
-                "A reason is required; nothing was changed.",
-                "必须填写原因；没有任何改动。",
-            ),
+            _ => reason_is_missing(lang),
         };
         return made(&visit, confirm(&visit, id, &verb, Some(says)).await);
     }

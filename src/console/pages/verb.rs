@@ -137,10 +137,7 @@ pub(in crate::console) async fn act(
         return StatusCode::NOT_FOUND.into_response();
     }
     if given.note.trim().is_empty() {
-        let says = lang.pick(
-            "A reason is required; nothing was changed.",
-            "必须填写原因；没有任何改动。",
-        );
+        let says = reason_is_missing(lang);
         return made(&visit, confirm(&visit, id, &verb, Some(says)).await);
     }
     match change(&visit, id, &verb, &given).await {
@@ -154,6 +151,13 @@ pub(in crate::console) async fn act(
         }
         Err(error) => frame::failed(&visit, &error),
     }
+}
+
+pub(super) fn reason_is_missing(lang: Lang) -> &'static str {
+    lang.pick(
+        "A reason is required; nothing was changed.",
+        "必须填写原因；没有任何改动。",
+    )
 }
 
 /// Whether a verb's word says that it changed the row.

@@ -54,7 +54,7 @@ pub struct ExportArgs {
     /// Of rows that have ended: within so many hours
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(1..=HOURS_MAX))]
     pub hours: i64,
-    /// At most so many rows
+    /// At most so many rows; the exit code says when there were more
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     pub limit: i64,
     /// Your reason, kept in operator_actions
@@ -168,6 +168,7 @@ pub(super) async fn reveal(args: RevealArgs, store: &Store) -> anyhow::Result<Re
         report
             .in_part()
             .line(format!("No notification has the id {}.", args.id));
+        report.next("look for it by another key: `wxnotify find KEY`");
         return Ok(report);
     };
     let mut report = Report::new(
@@ -211,15 +212,20 @@ pub(super) async fn export(args: ExportArgs, store: &Store) -> anyhow::Result<Re
         errcode: args.errcode,
         since: Utc::now() - TimeDelta::hours(args.hours),
         after: None,
-        rows_max: args.limit,
+        rows_max: args.limit + 1,
     };
-    let rows = search::find(store, &narrowed).await?;
+    let mut rows = search::find(store, &narrowed).await?;
+    let has_more = rows.len() as i64 > args.limit;
+    rows.truncate(args.limit as usize);
     let which = json!({ "format": args.format.word(), "rows": rows.len(), "by_key": false, "appid": args.appid,
         "template_id": args.template_id, "status": args.status, "errcode": args.errcode, "hours": args.hours });
     store
         .record_action("export", &which, &audit(args.note))
         .await?;
-    let mut report = Report::new(json!({ "rows": rows.len() }));
+    let mut report = Report::new(json!({ "rows": rows.len(), "has_more": has_more }));
+    if has_more {
+        report.in_part();
+    }
     report.file(match args.format {
         Format::Csv => search::to_csv(&rows),
         Format::Ndjson => search::to_ndjson(&rows),

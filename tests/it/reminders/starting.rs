@@ -336,6 +336,11 @@ async fn who_was_taken_off_the_list_gets_nothing_more() {
     let statuses = reminders.statuses(id).await;
     assert_eq!(statuses[0], ("a".to_owned(), "cancelled".to_owned()));
     assert_eq!(statuses[1], ("b".to_owned(), "sending".to_owned()));
+    let reason = "select reason_code from notifications where openid = 'a'";
+    assert_eq!(
+        reminders.text(reason).await.as_deref(),
+        Some("taken_off_list")
+    );
 }
 
 #[tokio::test]

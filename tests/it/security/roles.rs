@@ -5,12 +5,12 @@ use std::process::Output;
 use clap::Parser;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
-use wxnotify::operate::{OperateCommand, execute};
+use wxnotify::operate::execute;
 use wxnotify::postgres::{Options, ThrowawayPostgres};
 use wxnotify::store::Store;
 
 use super::{Login, PASSWORD};
-use crate::harness::{CLOSED_SCHEMA, TestDatabase, assert_recorded, make_schema, wxnotify};
+use crate::harness::{CLOSED_SCHEMA, Line, TestDatabase, assert_recorded, make_schema, wxnotify};
 use crate::kernel::{APP, Outcome, Queue, in_secs, insert};
 
 const DENIED: &str = "42501";
@@ -412,13 +412,6 @@ async fn row_security_costs_the_worker_and_the_owner_nothing() {
     );
     assert_eq!(plan(&worker.pool).await, owners);
     assert!(plan(&shop.pool).await.contains("producer = SESSION_USER"));
-}
-
-/// A command line of one operators' command.
-#[derive(Debug, Parser)]
-struct Line {
-    #[command(subcommand)]
-    command: OperateCommand,
 }
 
 async fn command(pool: &PgPool, words: &str) -> Value {
