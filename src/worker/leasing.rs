@@ -24,7 +24,7 @@ use crate::telemetry;
 /// So many rows more than four times the concurrency wait for their settle before leasing stops.
 const UNSETTLED_MAX: usize = 4096;
 /// A lane without rate left rests this long.
-const RATE_REST: Duration = Duration::from_millis(100);
+const RATE_REST: Duration = Duration::from_millis(50);
 
 struct Leaser {
     worker: Arc<Worker>,

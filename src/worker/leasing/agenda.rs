@@ -63,8 +63,6 @@ const SOON: Duration = Duration::from_millis(300);
 struct App {
     low_lease_id: i64,
     picks: u32,
-    /// Until then nothing is left of its rate.
-    rests_until: Option<Instant>,
 }
 
 /// The database's clock at some moment of ours.
@@ -134,6 +132,8 @@ pub(super) struct Agenda {
     poll: Duration,
     lanes: BTreeMap<(String, i16), Lane>,
     apps: HashMap<String, App>,
+    /// Mini-programs of whose rate nothing is left, until then.
+    resting: HashMap<String, Instant>,
     /// The mini-program of the last pick: the next pick begins behind it.
     last_app: String,
     clock: Option<Clock>,
@@ -192,6 +192,7 @@ impl Agenda {
             poll,
             lanes: BTreeMap::new(),
             apps: HashMap::new(),
+            resting: HashMap::new(),
             last_app: String::new(),
             clock: None,
             found_at: now,
@@ -208,6 +209,7 @@ impl Agenda {
     pub(super) fn forget(&mut self, now: Instant) {
         self.lanes.clear();
         self.apps.clear();
+        self.resting.clear();
         self.look = Look::new(now);
         self.looked_before_sleep = false;
     }
@@ -240,7 +242,7 @@ impl Agenda {
                 before_sleep: false,
             };
         }
-        if self.is_time_to_ask(now) {
+        if self.is_time_to_ask(now) || self.has_rested(now) {
             self.ask_known_lanes(now);
         }
         if let Some(lanes) = self.next_lanes(known) {
@@ -473,7 +475,7 @@ impl Agenda {
 
     /// Leaves a mini-program's lanes alone for so long, because nothing is left of its rate.
     pub(super) fn rest(&mut self, appid: &str, rest: Duration, now: Instant) {
-        self.apps.entry(appid.to_owned()).or_default().rests_until = Some(now + rest);
+        self.resting.insert(appid.to_owned(), now + rest);
         for ((owner, _), lane) in &mut self.lanes {
             if owner == appid {
                 lane.rests_until = now + rest;
@@ -521,14 +523,21 @@ impl Agenda {
                 }
                 continue;
             }
-            let rests_until = self.apps.get(appid).and_then(|app| app.rests_until);
-            if lane.hot && rests_until.is_some_and(|rests_until| rests_until > now) {
+            if lane.hot && self.resting.contains_key(appid) {
                 let until = until.get_or_insert(lane.rests_until);
                 *until = lane.rests_until.min(*until);
             }
         }
         let until = until?.min(self.look.at + LOOK_EVERY);
         Some(until.saturating_duration_since(now).max(AWAKE_WAIT.0))
+    }
+
+    /// Whether a mini-program may use its rate again: what became urgent while it rested goes before its bulk, which would take all
+    /// there is.
+    fn has_rested(&mut self, now: Instant) -> bool {
+        let resting = self.resting.len();
+        self.resting.retain(|_, until| *until > now);
+        self.resting.len() < resting
     }
 
     fn is_time_to_ask(&self, now: Instant) -> bool {
@@ -1007,7 +1016,8 @@ mod tests {
         };
         assert_eq!(wait, Duration::from_millis(80));
         agenda.dozed(start + wait);
-        lease(agenda.next(&known(start + wait)));
+        let first = lease(agenda.next(&known(start + wait)));
+        assert_eq!(lanes(&first), [("wx1", 0)], "what became urgent meanwhile");
 
         agenda.rest("wx1", Duration::from_millis(80), start + wait);
         assert_eq!(

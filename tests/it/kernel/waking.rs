@@ -7,6 +7,7 @@ use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, PgPool, Row};
 
 use super::{APP, Queue, insert, run};
+use crate::harness::eventually;
 use crate::security::Login;
 
 const ARM_BELL: &str = include_str!("../../../sql/workers/arm_bell.sql");
@@ -362,7 +363,7 @@ async fn a_rate_granted_over_three_seconds_is_three_times_the_rate() {
         pass(&queue, 100).await;
         loop {
             let slice = take(&queue, 1000, 2).await;
-            assert!(slice <= 10, "a quarter of a second at most");
+            assert!(slice <= 5, "an eighth of a second at most");
             granted += f64::from(slice);
             if slice == 0 {
                 break;
@@ -377,12 +378,12 @@ async fn a_rate_granted_over_three_seconds_is_three_times_the_rate() {
 }
 
 #[tokio::test]
-async fn an_idle_hour_saves_no_more_than_a_quarter_of_a_second() {
+async fn an_idle_hour_saves_no_more_than_an_eighth_of_a_second() {
     let queue = Queue::new().await;
     set_rate(&queue, 100.0).await;
     take(&queue, 1, 1).await;
     pass(&queue, 3_600_000).await;
-    assert_eq!(take(&queue, 1000, 1).await, 25);
+    assert_eq!(take(&queue, 1000, 1).await, 12);
 }
 
 #[tokio::test]
@@ -391,7 +392,7 @@ async fn a_worker_is_granted_its_share_of_a_second_at_most() {
     set_rate(&queue, 100.0).await;
     take(&queue, 1, 1).await;
     pass(&queue, 1000).await;
-    assert_eq!(take(&queue, 1000, 5).await, 20);
+    assert_eq!(take(&queue, 1000, 10).await, 10);
 }
 
 #[tokio::test]
@@ -399,7 +400,7 @@ async fn crumbs_of_a_rate_are_kept_until_they_are_worth_a_lease() {
     let queue = Queue::new().await;
     set_rate(&queue, 1000.0).await;
     take(&queue, 1, 1).await;
-    // One statement after the other without a way back in between: a tenth of a second would be enough to grant.
+    // One statement after the other without a way back in between: a twentieth of a second would be enough to grant.
     let of_few = async |want: i32| {
         let statements = format!(
             "update wechat_rates set tokens = 5, filled_at = clock_timestamp(); select wxnotify_take_rate('{APP}', {want}, 1)"
@@ -407,10 +408,13 @@ async fn crumbs_of_a_rate_are_kept_until_they_are_worth_a_lease() {
         let row = sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).fetch_one(queue.pool());
         row.await.unwrap().get::<i32, _>(0)
     };
-    assert_eq!(of_few(1000).await, 0);
+    eventually("crumbs are kept", async || {
+        (of_few(1000).await == 0).then_some(())
+    })
+    .await;
     assert_eq!(of_few(3).await, 3, "no more is wanted");
     pass(&queue, 100).await;
-    assert!(take(&queue, 1000, 1).await >= 100);
+    assert!(take(&queue, 1000, 1).await >= 50);
 }
 
 #[tokio::test]
