@@ -24,7 +24,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`], [`exit`] | arguments; from `main` to [`worker::run`]; how a command ends |
-//! | [`worker`] | `run`, `work`, and the tasks: `starting`, `leasing` (the loop), `sending`, `settling`, `slots`, `waking`, `logins`, `reminders`, `upkeep` |
+//! | [`worker`] | `run`, `work`, and the tasks: `starting`, `leasing` (the loop), `sending`, `settling`, `slots`, `waking`, `logins`, `reminders`, `checking`, `upkeep` |
 //! | [`notification`] | the domain: a row on its way out, an outcome on its way back |
 //! | [`delivery`] | the way of one message; judgement, service cards, login codes, tokens, the breaker |
 //! | [`reminder`] | the time of reminders: which instants a calendar means. Pure |

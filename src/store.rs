@@ -9,6 +9,7 @@
 
 mod apps;
 pub mod batches;
+pub mod checks;
 mod connecting;
 mod connections;
 pub mod console;
@@ -18,6 +19,7 @@ mod errcodes;
 mod events;
 mod kernel;
 mod kinds;
+pub mod quiet;
 pub mod quotas;
 pub mod reminders;
 pub mod schedules;

@@ -3,13 +3,15 @@
 //! Four kinds of tasks share one [`Worker`]. The *leaser* (`leasing`) reserves batches, one concurrency ahead of the
 //! sends. The *opener* (`sending`) records a batch's start durably and hands its rows to the *slots* (`slots`), each of
 //! which sends one at a time; how many of them do is the concurrency. A *settler* for each batch (`settling`) writes
-//! outcomes, many a statement. Beside them login codes are exchanged for openids (`logins`) and reminders fire (`reminders`). When nothing is due the
+//! outcomes, many a statement. Beside them login codes are exchanged for openids (`logins`), reminders fire
+//! (`reminders`) and the business is asked whether they are still true (`checking`). When nothing is due the
 //! leaser sleeps until the bell rings (`waking`). Whatever crashes, a row is still pending or final: what was started and
 //! not settled becomes a doubt, which any worker's maintenance makes of it.
 //!
 //! Start at [`run`].
 
 mod batch;
+mod checking;
 mod leasing;
 mod logins;
 mod reminders;
@@ -373,6 +375,7 @@ async fn work(worker: &Arc<Worker>) -> RunEnd {
     let logins = logins::exchange_until_stopped(worker.clone(), no_more_logins.clone());
     let logins = tokio::spawn(logins);
     let reminders = tokio::spawn(reminders::fire_until_stopped(worker.clone()));
+    let checks = tokio::spawn(checking::ask_until_stopped(worker.clone()));
     // The drain's time begins with the stop, whatever the leaser is waiting for.
     tokio::select! {
         () = worker.stop.cancelled() => {}
@@ -381,6 +384,7 @@ async fn work(worker: &Arc<Worker>) -> RunEnd {
     worker.health.stopping();
     no_more_logins.cancel();
     reminders.abort();
+    checks.abort();
     let drained = async {
         if !leaser.is_finished() {
             let _ = leaser.await;

@@ -12,12 +12,15 @@
 pub mod apps;
 pub mod batches;
 pub mod changes;
+pub mod checks;
 pub mod credits;
 pub mod events;
 pub mod find;
 pub mod forecast;
 pub mod looks;
+pub mod new_schedule;
 pub mod past;
+pub mod quiet;
 pub mod quota;
 pub mod rid;
 pub mod schedules;
@@ -74,6 +77,12 @@ pub enum OperateCommand {
     /// Reminders: schedules, their times, and what became of each
     #[command(subcommand)]
     Schedule(schedules::ScheduleCommand),
+    /// Functions of the business that say whether a reminder is still true
+    #[command(subcommand)]
+    Check(checks::CheckCommand),
+    /// Quiet hours: when reminders, retries, redrives and the end of a pause wait
+    #[command(subcommand)]
+    Quiet(quiet::QuietCommand),
     /// What goes out in the next seven days, and what will lack a credit
     Forecast(forecast::ForecastArgs),
     /// One glance: backlog, doubts, failures, workers, pauses, tokens, and what to do next
@@ -199,6 +208,8 @@ pub async fn execute_as(
         OperateCommand::Token(command) => tokens::run(command, store).await,
         OperateCommand::Event(command) => events::run(command, store).await,
         OperateCommand::Schedule(command) => schedules::run(command, store).await,
+        OperateCommand::Check(command) => checks::run(command, store).await,
+        OperateCommand::Quiet(command) => quiet::run(command, store).await,
         OperateCommand::Forecast(args) => forecast::run(args, store).await,
         OperateCommand::Status(args) => looks::status(args, store).await,
         OperateCommand::Doctor(args) => doctor::run(args, operator).await,

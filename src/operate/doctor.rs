@@ -202,6 +202,9 @@ async fn look_at_reminders(store: &Store) -> Vec<Finding> {
             store.ending_days().await,
             |calendars| checks::workdays(&calendars),
         ),
+        judge("checks of reminders", store.list_checks().await, |found| {
+            checks::still_true(&found)
+        }),
     ]
 }
 

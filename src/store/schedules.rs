@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use serde::Serialize;
-use sqlx::FromRow;
+use serde_json::Value;
+use sqlx::{Connection, FromRow};
 
 use super::statement::statement;
 use super::verbs::Audit;
@@ -47,6 +48,12 @@ pub struct Schedule {
     pub paused_at: Option<DateTime<Utc>>,
     /// Whose it is.
     pub producer: String,
+    /// In quiet hours: `hold`, `drop` or `ignore`.
+    pub quiet: String,
+    /// The check that is asked before each send.
+    pub still_true: Option<String>,
+    /// An operator approved it as it is now.
+    pub approved: bool,
 }
 
 /// A time to come.
@@ -181,6 +188,51 @@ impl Store {
         audit: &Audit,
     ) -> Result<Option<NaiveDateTime>, StoreError> {
         let statement = statement!("schedules/skip_next");
+        let query = statement.query_as().bind(id).bind(audit.note.as_deref());
+        self.change_one(statement.name, audit, query).await
+    }
+
+    /// Inserts a schedule as its business would, and returns its id; `columns` by their names, what is left out has its default. With
+    /// `dry_run` it is rolled back.
+    pub async fn add_schedule(&self, columns: &Value, dry_run: bool) -> Result<i64, StoreError> {
+        let statement = statement!("schedules/add_schedule");
+        let query = statement.query_scalar().bind(columns);
+        self.run(statement.name, async {
+            let mut connection = self.pool.borrow().await?;
+            let mut transaction = connection.begin().await?;
+            let id = query.fetch_one(&mut *transaction).await?;
+            if dry_run {
+                transaction.rollback().await?;
+            } else {
+                transaction.commit().await?;
+            }
+            Ok(id)
+        })
+        .await
+    }
+
+    /// This login's schedules that `name`, a name or an id, means: id, mini-program, name and whose it is.
+    pub async fn find_own_schedules(
+        &self,
+        appid: Option<&str>,
+        name: &str,
+    ) -> Result<Vec<(i64, String, String, String)>, StoreError> {
+        let statement = statement!("schedules/find_own_schedules");
+        self.read_rows(statement.name, statement.query_as().bind(name).bind(appid))
+            .await
+    }
+
+    /// Deletes a schedule as its business would. `false`: it is another's.
+    pub async fn remove_schedule(&self, id: i64) -> Result<bool, StoreError> {
+        let statement = statement!("schedules/remove_schedule");
+        let query = statement.query().bind(id);
+        let gone = self.run(statement.name, query.fetch_optional(&self.pool));
+        Ok(gone.await?.is_some())
+    }
+
+    /// Approves a schedule, as it is now, for many users. `false`: it was approved.
+    pub async fn approve_schedule(&self, id: i64, audit: &Audit) -> Result<bool, StoreError> {
+        let statement = statement!("schedules/approve_schedule");
         let query = statement.query_as().bind(id).bind(audit.note.as_deref());
         self.change_one(statement.name, audit, query).await
     }

@@ -451,6 +451,26 @@ impl Store {
         self.change_one(statement.name, audit, query).await
     }
 
+    /// A reminder of the mini-program to more users than this waits for an operator's approval; `None`: none does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: nothing was changed, or, after a deadline, perhaps all; a refusal says why and, in its hint, what to do.
+    pub async fn set_app_approval(
+        &self,
+        appid: &str,
+        above: Option<i32>,
+        audit: &Audit,
+    ) -> Result<(), StoreError> {
+        let statement = statement!("verbs/set_app_approval");
+        let query = statement
+            .query_as()
+            .bind(appid)
+            .bind(above)
+            .bind(audit.note.as_deref());
+        self.change_one(statement.name, audit, query).await
+    }
+
     /// Nothing more of the app is leased until then; `None`: until an operator resumes it.
     ///
     /// # Errors

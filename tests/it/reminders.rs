@@ -1,7 +1,9 @@
 //! Reminders as rows: each time of a schedule is fired once or says why not, and what starts is what the schedule says now.
 
 mod changing;
+mod checking;
 mod making;
+mod quiet;
 mod starting;
 mod working;
 

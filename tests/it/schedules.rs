@@ -273,6 +273,264 @@ async fn what_is_meant_by_a_name_is_never_guessed() {
 }
 
 #[tokio::test]
+async fn a_schedule_is_added_as_its_business_would_tried_before_and_removed() {
+    let database = database_with_schedules().await;
+    let add = [
+        "add",
+        "weekend",
+        "--template",
+        "Tmpl1",
+        "--data",
+        "{\"thing1\": \"Menu\"}",
+        "--cron",
+        "0 18 * * 5",
+        "--audience",
+        "holders",
+        "--spread",
+        "20 minutes",
+    ];
+    let count = async || {
+        let count = "select count(*) from reminder_schedules where name = 'weekend' and spread = '20 minutes' and lane = 2";
+        sqlx::query_scalar::<_, i64>(count)
+            .fetch_one(database.pool())
+            .await
+            .unwrap()
+    };
+    let tried = run(&database, &[&add[..], &["--dry-run"]].concat()).await;
+    assert_eq!(
+        (tried.document()["schedule_id"].as_i64(), count().await),
+        (None, 0)
+    );
+    let added = run(&database, &add).await;
+    assert_eq!(count().await, 1);
+    let text = added.to_text(Style::PLAIN);
+    assert!(text.contains("18:00:00"), "{text}");
+    let tried = run(&database, &["remove", "weekend", "--dry-run"]).await;
+    assert_eq!((tried.exit() as u8, count().await), (0, 1));
+    run(&database, &["remove", "weekend"]).await;
+    assert_eq!(count().await, 0);
+    let error = try_run(&database, &["remove", "weekend"])
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("has no schedule"), "{error}");
+}
+
+#[tokio::test]
+async fn a_schedule_that_breaks_a_rule_is_not_added_and_the_rule_is_said() {
+    let database = database_with_schedules().await;
+    for (arguments, words) in [
+        (
+            &["--cron", "0 25 * * *", "--openid", "o"][..],
+            "an hour is 0 to 23",
+        ),
+        (&["--cron", "0 9 * * *"], "openid: an audience of one needs"),
+        (
+            &[
+                "--cron",
+                "0 9 * * *",
+                "--openid",
+                "o",
+                "--time-zone",
+                "Asia/Shangai",
+            ],
+            "Asia/Shanghai",
+        ),
+        (
+            &["--cron", "0 9 * * *", "--openid", "o", "--quiet", "loud"],
+            "quiet: must be",
+        ),
+        (
+            &[
+                "--cron",
+                "0 9 * * *",
+                "--openid",
+                "o",
+                "--still-true",
+                "nobody",
+            ],
+            "still_true: there is no such check",
+        ),
+        (
+            &[
+                "--every",
+                "3 hours",
+                "--starts-at",
+                "2026-12-01T09:00",
+                "--openid",
+                "o",
+            ],
+            "every: write whole days",
+        ),
+    ] {
+        let add = [
+            "add",
+            "new",
+            "--template",
+            "Tmpl1",
+            "--data",
+            "{\"thing1\": \"x\"}",
+        ];
+        let error = try_run(&database, &[&add[..], arguments].concat()).await;
+        let error = error.expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_approval_is_of_the_schedule_as_it_is_now() {
+    let database = database_with_schedules().await;
+    let app = OperateCommand::App(wxnotify::operate::commands::apps::AppCommand::Approval {
+        appid: "wx1".to_owned(),
+        above: "1000"
+            .parse()
+            .map(|above| wxnotify::operate::commands::apps::Above(Some(above)))
+            .unwrap(),
+        options: wxnotify::operate::commands::apps::PlainChange {
+            dry_run: false,
+            note: None,
+        },
+    });
+    let set = execute(app, &store(database.pool())).await.unwrap();
+    assert!(set.to_text(Style::PLAIN).contains("more than 1000 users"));
+    let changed = async |arguments: &[&str]| {
+        let report = run(&database, arguments).await;
+        report.document()["changed"].as_bool().unwrap()
+    };
+    assert!(changed(&["approve", "course", "--dry-run"]).await);
+    assert!(changed(&["approve", "course", "--note", "looked at"]).await);
+    assert!(!changed(&["approve", "course"]).await);
+    let edit =
+        "update reminder_schedules set data = '{\"thing1\": \"Glaze\"}' where name = 'course'";
+    sqlx::raw_sql(edit).execute(database.pool()).await.unwrap();
+    assert!(
+        changed(&["approve", "course"]).await,
+        "an edit takes it away"
+    );
+}
+
+#[tokio::test]
+async fn quiet_hours_are_set_listed_and_ended_from_the_command_line() {
+    let database = database_with_schedules().await;
+    let quiet = async |arguments: &[&str]| {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: wxnotify::operate::commands::quiet::QuietCommand,
+        }
+        let line = Line::try_parse_from(std::iter::once(&"quiet").chain(arguments))?;
+        execute(OperateCommand::Quiet(line.command), &store(database.pool())).await
+    };
+    for (arguments, words) in [
+        (
+            &["set", "wx1", "--from", "22", "--until", "08:00"][..],
+            "wall time such as",
+        ),
+        (
+            &["set", "wx1", "--from", "22:00", "--until", "22:00"],
+            "two different times",
+        ),
+        (
+            &["set", "wx9", "--from", "22:00", "--until", "08:00"],
+            "wx9 is not registered",
+        ),
+        (
+            &[
+                "set",
+                "wx1",
+                "--from",
+                "22:00",
+                "--until",
+                "08:00",
+                "--time-zone",
+                "Mars",
+            ],
+            "IANA name",
+        ),
+    ] {
+        let error = quiet(arguments).await.expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let list = async || quiet(&["list"]).await.unwrap().document()["quiet_hours"].clone();
+    quiet(&[
+        "set",
+        "wx1",
+        "--from",
+        "22:00",
+        "--until",
+        "08:00",
+        "--dry-run",
+    ])
+    .await
+    .unwrap();
+    assert_eq!(list().await.as_array().map(Vec::len), Some(0));
+    quiet(&[
+        "set", "wx1", "--from", "22:00", "--until", "08:00", "--note", "nights",
+    ])
+    .await
+    .unwrap();
+    quiet(&[
+        "set",
+        "wx1",
+        "--from",
+        "12:00",
+        "--until",
+        "14:00",
+        "--template",
+        "T1",
+    ])
+    .await
+    .unwrap();
+    let listed = list().await;
+    assert_eq!(
+        (&listed[0]["begins"], &listed[0]["template_id"]),
+        (&"22:00".into(), &Value::Null)
+    );
+    assert_eq!(
+        (&listed[1]["ends"], &listed[1]["template_id"]),
+        (&"14:00".into(), &"T1".into())
+    );
+    quiet(&["clear", "wx1"]).await.unwrap();
+    assert_eq!(list().await.as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn a_check_that_cannot_be_one_is_refused_from_the_command_line_with_the_rule() {
+    let database = database_with_schedules().await;
+    let check = async |arguments: &[&str]| {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: wxnotify::operate::commands::checks::CheckCommand,
+        }
+        let line = Line::parse_from(std::iter::once(&"check").chain(arguments));
+        execute(OperateCommand::Check(line.command), &store(database.pool())).await
+    };
+    let listed = check(&["list"]).await.unwrap();
+    assert!(
+        listed
+            .to_text(Style::PLAIN)
+            .contains("There are no checks.")
+    );
+    for (arguments, words) in [
+        (
+            &["add", "lessons", "shop.still_on"][..],
+            "there is no such function",
+        ),
+        (&["remove", "lessons"], "check lessons does not exist"),
+        (
+            &["template", "wx1", "T1", "lessons"],
+            "check lessons does not exist",
+        ),
+        (&["template", "wx9", "T1", "none"], "wx9 is not registered"),
+    ] {
+        let error = check(arguments).await.expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn doctor_compares_the_zones_in_use_and_says_which_workdays_end() {
     let database = database_with_schedules().await;
     sqlx::query("insert into reminder_calendars (spec, cron, time_zone) values ('a', '0 9 * * *', 'Asia/Shanghai'), ('b', '0 9 * * *', 'Europe/Berlin')")

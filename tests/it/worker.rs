@@ -276,8 +276,8 @@ impl Scene {
             .unwrap()
     }
 
-    pub async fn count(&self, query: &'static str) -> i64 {
-        sqlx::query_scalar(query)
+    pub async fn count(&self, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query.to_owned()))
             .fetch_one(self.pool())
             .await
             .unwrap()

@@ -44,6 +44,8 @@ begin
         new.last_errcode := old.last_errcode;
         new.last_errmsg := old.last_errmsg;
         new.last_attempt_at := old.last_attempt_at;
+        new.check_at := old.check_at;
+        new.checked_at := old.checked_at;
         -- Whose row it is follows the words: who arms a credit has its status, and may still change it.
         new.producer := case when old.held and not new.held then session_user else old.producer end;
         new.login_at := old.login_at;

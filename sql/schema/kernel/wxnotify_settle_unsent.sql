@@ -18,6 +18,7 @@ declare
     v_credits  text[];
     v_counted  int;
     v_settled  int := 0;
+    v_quiet    boolean := 'retry' = any (p_verdicts) and exists (select 1 from notification_quiet_hours h where h.appid = p_lease.appid);
 begin
     select array_agg(u.n), array_agg(l.id), array_agg(l.tid) into v_at, v_ids, v_rows
     from unnest(p_ids) with ordinality u (id, n) cross join lateral (
@@ -69,20 +70,23 @@ begin
     update pending_notifications p
     set last_lease = p_lease.lease_id,
         attempts = p.attempts + (u.result in ('retry', 'doubt'))::int,
-        waiting_for = case u.result when 'release' then null when 'park' then p_waiting_for[u.n] else u.result end,
+        waiting_for = case u.result when 'release' then null when 'park' then p_waiting_for[u.n] else case when u.quiet_end is not null and p.in_doubt_since is null then 'quiet' else u.result end end,
         in_doubt_since = case u.result when 'doubt' then coalesce(p.in_doubt_since, p_lease.started_at, v_now) else p.in_doubt_since end,
         due = case
             when u.result = 'release' then wxnotify_next_due(p.held, p.send_at, p.expire_at)
             when u.result = 'doubt' then wxnotify_doubt_due(p.kind, p.extra, p.on_doubt, coalesce(p.in_doubt_since, p_lease.started_at, v_now),
                 p.expire_at, p_doubt_window_secs, p_doubt_age_secs)
+            when u.quiet_end is not null then least(u.quiet_end + random() * interval '2 minutes', p.expire_at)
             else least(v_now + make_interval(secs => p_delays_secs[u.n]), p.expire_at) end,
         last_errcode = case u.result when 'release' then p.last_errcode else p_errcodes[u.n] end,
         last_errmsg = case u.result when 'release' then p.last_errmsg else left(coalesce(p_errmsgs[u.n], p_reasons[u.n]), 500) end,
         last_attempt_at = case u.result when 'release' then p.last_attempt_at else v_now end
     -- Looked up anew: to finish the others may have woken this one.
-    from unnest(v_at, v_ids, v_results) u (n, id, result)
-    cross join lateral (select r.ctid as tid from pending_notifications r where r.id = u.id limit 1) l
-    where p.ctid = l.tid and u.result in ('retry', 'park', 'doubt', 'release');
+    from (select w.*, r.ctid as tid, case when v_quiet and w.result = 'retry' then wxnotify_row_quiet_end(r.appid, r.template_id, r.lane, r.schedule_id,
+              v_now + make_interval(secs => p_delays_secs[w.n])) end as quiet_end
+          from unnest(v_at, v_ids, v_results) w (n, id, result)
+          cross join lateral (select q.ctid, q.appid, q.template_id, q.lane, q.schedule_id from pending_notifications q where q.id = w.id limit 1) r) u
+    where p.ctid = u.tid and u.result in ('retry', 'park', 'doubt', 'release');
     get diagnostics v_counted = row_count;
     if 'refused' = any (p_waiting_for) then
         perform wxnotify_note_43101(p_lease.appid, p_lease.started_at, array(

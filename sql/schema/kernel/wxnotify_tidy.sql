@@ -12,6 +12,8 @@ declare
     v_refused  boolean;
     v_weighed  boolean;
     v_until    timestamptz;
+    v_quiet    boolean := exists (select 1 from notification_quiet_hours h where h.appid = p_appid);
+    v_errmsgs  text[];
     v_ids      bigint[];
     v_statuses text[];
     v_credits  text[];
@@ -42,7 +44,7 @@ begin
     while v_behind is not null loop
         with front as materialized (
             select p.ctid as tid, p.id, p.due, p.openid, p.template_id, p.kind, p.expire_at, p.in_doubt_since, p.on_doubt, p.attempts, p.attempts_max, p.waiting_for,
-                   p.in_doubt_since is not null and wxnotify_reads_back(p.kind, p.extra) as reads_back, hashtext(p.openid) as user_key
+                   p.schedule_id, p.in_doubt_since is not null and wxnotify_reads_back(p.kind, p.extra) as reads_back, hashtext(p.openid) as user_key
             from pending_notifications p
             where p.appid = p_appid and p.lane = p_lane and p.due <= v_now and (p.due, p.id + 0) > (v_behind, v_id) and p.id not in (select unnest(v_live))
             order by p.due, p.id + 0 limit p_rows),
@@ -77,27 +79,31 @@ begin
             update pending_notifications p
             set waiting_for = case when v_until is not null then 'app' when v.template_paused then 'template' when v.refused then 'refused'
                                    when v.pair_due is not null then 'pair' else 'user' end,
-                due = least(case when v_until is not null then greatest(v_until, v_now + interval '1 second') + random() * interval '2 seconds'
+                due = least(case when v.quiet_end is not null then v.quiet_end + random() * interval '2 minutes'
+                                 when v_until is not null then greatest(v_until, v_now + interval '1 second') + random() * interval '2 seconds'
                                  when v.template_paused then v_now + interval '10 minutes' * (0.75 + random() / 2)
                                  when v.refused then v_now + case when v_weighed then interval '1 hour' else interval '5 seconds' end * (0.75 + random() / 2)
                                  when v.pair_due is not null then v_now + greatest(least(v.pair_due - v_now, interval '1 minute'), interval '1 second')
                                  else v_now + least(v.turn, 3000) * interval '200 milliseconds' end, p.expire_at)
-            from changing v
+            from (select c.*, case when v_quiet and (v_until is not null or c.template_paused)
+                                   then wxnotify_row_quiet_end(p_appid, c.template_id, p_lane, c.schedule_id, greatest(v_until, v_now)) end as quiet_end
+                  from changing c) v
             where p.ctid = v.tid and v.final is null
             returning 1)
         select (select count(*) from parked), (select array_agg(id) from changing where final <> 'sent'),
                (select array_agg(final) from changing where final <> 'sent'),
                (select array_agg(case when final = 'dead' then 'unknown' end) from changing where final <> 'sent'),
+               (select array_agg(case when final = 'expired' and waiting_for = 'quiet' then 'quiet hours' end) from changing where final <> 'sent'),
                (select array_agg(id) from changing where final = 'sent'),
                case when (select count(*) from front) = p_rows and (select count(*) from wanted) > 2 * (select count(*) from changing)
                     then (select max(due) from front) end,
                (select max(id) from front where due = (select max(due) from front))
-        into v_parked, v_ids, v_statuses, v_credits, v_known, v_behind, v_id;
+        into v_parked, v_ids, v_statuses, v_credits, v_errmsgs, v_known, v_behind, v_id;
         if v_known is not null then
             v_parked := v_parked + wxnotify_end_obstacles(p_appid, v_known);
         end if;
         if v_ids is not null then
-            v_parked := v_parked + wxnotify_finish_carefully(p_appid, v_ids, v_statuses, 'policy', null, p_credits => v_credits);
+            v_parked := v_parked + wxnotify_finish_carefully(p_appid, v_ids, v_statuses, 'policy', null, p_errmsgs => v_errmsgs, p_credits => v_credits);
         end if;
         v_done := v_done + v_parked;
         exit when clock_timestamp() > v_now + interval '1 second';

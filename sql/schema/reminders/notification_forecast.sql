@@ -5,10 +5,12 @@ create or replace function notification_forecast(p_appid text)
 returns table (hour timestamptz, template_id text, rows_due bigint, fires bigint, receivers bigint, lacking bigint, credits_held bigint)
 language plpgsql stable security definer set search_path from current as $$
 #variable_conflict use_column
+declare
+    v_quiet boolean := exists (select 1 from notification_quiet_hours q where q.appid = p_appid);
 begin
     return query
         with planned as materialized (
-            select s.id, s.template_id, s.credit, s.audience, s.openid, u.fire_at
+            select s.id, s.template_id, s.credit, s.audience, s.openid, case when v_quiet then coalesce(wxnotify_schedule_quiet_end(s, u.fire_at), u.fire_at) else u.fire_at end as fire_at
             from reminder_schedules s
             join reminder_calendars c on c.spec = s.spec
             join reminder_clock k on k.schedule_id = s.id and not k.is_over
@@ -16,6 +18,7 @@ begin
             where s.appid = p_appid and s.paused_at is null and u.fire_at > greatest(k.place, now()) and u.fire_at < now() + interval '7 days'
               and (s.starts_at is null or u.local_at >= s.starts_at) and (s.ends_at is null or u.local_at < s.ends_at)
               and wxnotify_fires_on(s.only_on, s.calendar, u.local_at::date)
+              and not (v_quiet and s.quiet = 'drop' and wxnotify_schedule_quiet_end(s, u.fire_at) is not null)
               and not exists (select 1 from reminder_fires f where f.schedule_id = s.id and f.local_at = u.local_at and f.fold = u.fold)),
         credits as materialized (
             select p.template_id, p.openid, count(*) as held from pending_notifications p where p.appid = p_appid and p.held group by 1, 2),

@@ -9,7 +9,8 @@ begin
         select u.local_at, u.fold, u.fire_at,
                case when s.paused_at is not null then 'paused' when k.is_over then 'over'
                     when not wxnotify_fires_on(s.only_on, s.calendar, u.local_at::date) then case s.only_on when 'workday' then 'no workday' else 'no holiday' end
-                    when f.state = 'skipped' then f.reason end
+                    when f.state = 'skipped' then f.reason
+                    when s.quiet = 'drop' and wxnotify_schedule_quiet_end(s, u.fire_at) is not null then 'quiet hours' end
         from reminder_schedules s
         join reminder_calendars c on c.spec = s.spec
         left join reminder_clock k on k.schedule_id = s.id

@@ -6,7 +6,9 @@ select s.id, s.appid, s.name,
        case when s.paused_at is null and n.fire_at is not null then n.fire_at end as next_at,
        case when s.paused_at is null and n.fire_at is not null then n.local_at end as next_local_at,
        s.cron, s.every, s.time_zone, s.audience, s.kind, s.template_id, s.credit, s.missed, s.valid_for, s.spread, s.business_ref, s.paused_at, s.producer, s.created_at, s.version,
-       k.fires_made, l.local_at as last_local_at, l.state as last_state, l.reason as last_reason
+       k.fires_made, l.local_at as last_local_at, l.state as last_state, l.reason as last_reason, s.quiet,
+       coalesce(s.still_true, (select t.still_true from wechat_templates t where t.appid = s.appid and t.template_id = s.template_id)) as still_true,
+       coalesce(s.approved_version = s.version, false) as approved
 from reminder_schedules s
 left join reminder_clock k on k.schedule_id = s.id
 left join reminder_calendars c on c.spec = s.spec
@@ -40,6 +42,9 @@ comment on column reminders.fires_made is 'Fires made so far.';
 comment on column reminders.last_local_at is 'Its last time, as wall time.';
 comment on column reminders.last_state is 'What became of it: open, done, skipped or cancelled.';
 comment on column reminders.last_reason is 'Why it was skipped or cancelled.';
+comment on column reminders.quiet is 'What becomes of it in quiet hours: hold, drop or ignore.';
+comment on column reminders.still_true is 'The check that is asked before each send, its own or its template''s; null: none.';
+comment on column reminders.approved is 'An operator approved it as it is now.';
 
 grant select on reminders to wxnotify_worker;
 grant select on reminders to wxnotify_operator;

@@ -21,6 +21,7 @@ begin
     new.missed := coalesce(new.missed, 'latest');
     new.catch_up := coalesce(new.catch_up, '1 hour');
     new.catch_up_max := coalesce(new.catch_up_max, 24);
+    new.quiet := coalesce(new.quiet, 'hold');
     v_fault := wxnotify_schedule_fault(new);
     if v_fault is null and tg_op = 'UPDATE' then
         v_fault := case when new.id <> old.id or new.appid <> old.appid then 'appid: cannot change; DELETE the schedule and INSERT another'
@@ -43,8 +44,8 @@ begin
            is distinct from (old.audience, old.openid, old.credit, old.kind, old.template_id, old.valid_for, old.spread, old.lane, old.dedup_key, old.on_doubt) then
             new.version := old.version + 1;
             new.recast_version := new.version;
-        elsif (new.data, new.page, new.miniprogram_state, new.lang, new.business_ref)
-           is distinct from (old.data, old.page, old.miniprogram_state, old.lang, old.business_ref) then
+        elsif (new.data, new.page, new.miniprogram_state, new.lang, new.business_ref, new.quiet, new.still_true)
+           is distinct from (old.data, old.page, old.miniprogram_state, old.lang, old.business_ref, old.quiet, old.still_true) then
             new.version := old.version + 1;
         end if;
     end if;

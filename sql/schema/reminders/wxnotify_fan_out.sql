@@ -24,7 +24,7 @@ begin
         end if;
         return 0;
     end if;
-    v_is_late := f.fire_at + s.spread + s.valid_for <= v_now;
+    v_is_late := coalesce(wxnotify_schedule_quiet_end(s, f.fire_at), f.fire_at) + s.spread + s.valid_for <= v_now;
     if f.version < s.recast_version then
         -- wxnotify_apply_changes decides what becomes of it.
         perform wxnotify_put_off_fire(f, interval '1 second');

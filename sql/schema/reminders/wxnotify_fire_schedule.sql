@@ -18,6 +18,8 @@ declare
     v_over    boolean := false;
     v_next    timestamptz;
     v_made    int := 0;
+    v_quiet   timestamptz;
+    v_may     boolean;
 begin
     select * into s from reminder_schedules r where r.id = p_schedule_id for share skip locked;
     if not found then
@@ -53,11 +55,15 @@ begin
         if k.fires_made + v_made >= s.fires_max then
             exit;
         end if;
+        v_quiet := wxnotify_schedule_quiet_end(s, v_at[v_n]);
+        v_may := coalesce(v_may, wxnotify_may_fire(s));
         v_reasons[v_n] := case
             when v_n <= v_past and (s.missed = 'skip' or s.missed = 'latest' and v_n < v_past
                  or s.missed = 'all' and (v_at[v_n] <= v_now - s.catch_up or v_n <= v_past - s.catch_up_max))
                 then case when v_at[v_n] between s.last_paused_at and s.last_resumed_at then 'paused' else 'missed' end
-            when v_at[v_n] + s.spread + s.valid_for <= v_now then 'too late' end;
+            when coalesce(v_quiet, v_at[v_n]) + s.spread + s.valid_for <= v_now then 'too late'
+            when v_quiet is not null and s.quiet = 'drop' then 'quiet hours'
+            when not v_may then 'not approved' end;
         if v_reasons[v_n] is null then
             v_made := v_made + 1;
             insert into reminder_fires (schedule_id, local_at, fold, fire_at, version, state, reason, audience, made, refused)

@@ -6,6 +6,8 @@ declare
     v_openids text[];
     v_texts   jsonb[];
     v_refs    text[];
+    v_has_check constant boolean := wxnotify_check_of(s) is not null;
+    v_is_hushed constant boolean := s.quiet = 'hold' and exists (select 1 from notification_quiet_hours h where h.appid = s.appid);
 begin
     select count(*), max(r.openid), array_agg(r.openid) filter (where not x.refused), array_agg(r.texts) filter (where not x.refused), array_agg(r.ref) filter (where not x.refused)
     into seen, last_openid, v_openids, v_texts, v_refs
@@ -14,12 +16,15 @@ begin
     made := 0;
     begin
         insert into pending_notifications (appid, kind, openid, template_id, page, data, miniprogram_state, lang, send_at, expire_at, lane, dedup_key, business_ref,
-            on_doubt, producer, schedule_id, local_at, fold, schedule_version)
+            on_doubt, producer, schedule_id, local_at, fold, schedule_version, waiting_for, due, check_at)
         select s.appid, s.kind, u.openid, s.template_id, wxnotify_render(s.page, f.local_at, u.texts), wxnotify_render_data(s.data, f.local_at, u.texts),
-            s.miniprogram_state, s.lang, u.send_at, u.send_at + s.valid_for, s.lane, left(wxnotify_render(s.dedup_key, f.local_at, u.texts), 200),
-            coalesce(u.ref, s.business_ref), s.on_doubt, s.producer, s.id, f.local_at, f.fold, s.version
-        from (select w.*, f.fire_at + wxnotify_spread_of(s.id, w.openid, s.spread) as send_at
-              from unnest(v_openids, v_texts, v_refs) w (openid, texts, ref)) u;
+            s.miniprogram_state, s.lang, u.send_at, coalesce(u.due, u.send_at) + s.valid_for, s.lane, left(wxnotify_render(s.dedup_key, f.local_at, u.texts), 200),
+            coalesce(u.ref, s.business_ref), s.on_doubt, s.producer, s.id, f.local_at, f.fold, s.version,
+            case when u.due is not null then 'quiet' when v_has_check then 'check' end, case when u.due is not null then u.due when v_has_check then 'infinity' end,
+            u.send_at - interval '2 seconds'
+        from (select x.*, case when v_is_hushed then wxnotify_schedule_quiet_end(s, x.send_at) + random() * interval '2 minutes' end as due
+              from (select w.*, f.fire_at + wxnotify_spread_of(s.id, w.openid, s.spread) as send_at
+                    from unnest(v_openids, v_texts, v_refs) w (openid, texts, ref)) x) u;
         get diagnostics made = row_count;
     exception when check_violation then
         made := 0;

@@ -19,7 +19,10 @@ begin
         begin
             update pending_notifications p
             set data = wxnotify_render_data(s.data, p.local_at, coalesce(v_row.texts, '{}')), page = wxnotify_render(s.page, p.local_at, coalesce(v_row.texts, '{}')),
-                miniprogram_state = s.miniprogram_state, lang = s.lang, business_ref = coalesce(v_row.ref, s.business_ref), schedule_version = s.version
+                miniprogram_state = s.miniprogram_state, lang = s.lang, business_ref = coalesce(v_row.ref, s.business_ref), schedule_version = s.version,
+                -- Its start asks again what it waits for now.
+                waiting_for = case when p.waiting_for in ('quiet', 'check') then null else p.waiting_for end,
+                due = case when p.waiting_for in ('quiet', 'check') then wxnotify_next_due(p.held, p.send_at, p.expire_at) else p.due end, checked_at = null
             where p.id = v_row.id;
         exception when check_violation then
             v_appid := v_row.appid;

@@ -55,6 +55,10 @@ begin
         when s.dedup_key is not null and s.audience <> 'one' and s.dedup_key !~ '\{\{[a-zA-Z_]\w*\}\}' then 'dedup_key: the same key for every receiver would send to one alone; put a text of the audience into it, such as {{ref}}'
         when pg_column_size(s.data) > 16384 or jsonb_typeof(s.data) <> 'object' or octet_length(s.data::text) > 4096 then 'data: must be a JSON object such as {"thing2": "..."} of at most 4096 bytes'
         when s.data = '{}' then 'data: is empty'
+        when s.quiet not in ('hold', 'drop', 'ignore') then 'quiet: must be hold, drop or ignore'
+        when s.still_true is not null and not exists (select 1 from reminder_checks c where c.name = s.still_true)
+            then 'still_true: there is no such check; an operator adds it: select add_check(name, function)'
+        when s.still_true is not null and s.business_ref is null then 'business_ref: the check of still_true is asked by it; give it'
         end;
     if v_fault is not null then
         return v_fault;

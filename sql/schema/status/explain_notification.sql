@@ -21,6 +21,7 @@ declare
     v_new_id     bigint;
     v_old_id     bigint;
     v_reminder   text;   -- the name of the reminder that made it
+    v_check      reminder_checks%rowtype;
     v_is_deleted boolean; -- true when that one was deleted since
     v_form       constant text := 'YYYY-MM-DD HH24:MI:SSOF';
 begin
@@ -46,7 +47,9 @@ begin
     select r.redriven_id into v_old_id from notification_redrives r where r.new_id = p_id;
     if n.schedule_id is not null then
         select s.name into v_reminder from reminder_schedules s where s.id = n.schedule_id;
-        if not found then
+        if found then
+            select c.* into v_check from reminder_schedules s join reminder_checks c on c.name = wxnotify_check_of(s) where s.id = n.schedule_id;
+        else
             v_is_deleted := true;
             select d.name into v_reminder from reminder_schedules_deleted d where d.schedule_id = n.schedule_id;
         end if;
@@ -62,12 +65,26 @@ begin
                      || coalesce(' Unused, it ends expired at ' || v_next || '.', '');
         what_next_zh := '用 arm(appid, openid, template_id, data) 激活，或将 held 置为 false。' || coalesce('未使用则于 ' || v_next || ' 过期。', '');
     when 'scheduled' then
-        sentence := format('Scheduled: not to be sent before %s.%s', to_char(n.send_at, v_form),
-            case when n.openid is null then ' Its login code is exchanged for the openid before.' else '' end);
-        sentence_zh := format('已排期：%s 之前不发送。%s', to_char(n.send_at, v_form), case when n.openid is null then '此前先用登录 code 换取 openid。' else '' end);
-        what_next := case when n.next_at = n.expire_at then format('It ends expired at %s, before its send_at.', v_next)
+        sentence := case n.reason_code
+            when 'quiet_hours' then format('It waits for the end of quiet hours%s.', coalesce(', and its last attempt failed: ' || v_doing, ''))
+            when 'is_still_true' then 'It waits for the business''s word that it is still true.'
+            else format('Scheduled: not to be sent before %s.%s', to_char(n.send_at, v_form),
+                case when n.openid is null then ' Its login code is exchanged for the openid before.' else '' end) end;
+        sentence_zh := case n.reason_code
+            when 'quiet_hours' then '处于安静时段，等待其结束' || coalesce('；上次尝试失败：' || v_doing_zh, '') || '。'
+            when 'is_still_true' then '发送前等待业务方确认仍然有效。'
+            else format('已排期：%s 之前不发送。%s', to_char(n.send_at, v_form), case when n.openid is null then '此前先用登录 code 换取 openid。' else '' end) end;
+        what_next := case when n.reason_code = 'is_still_true' and v_check.problem is not null and v_check.failing_since is not null
+                               then format('Its check %s fails since %s: %s. It is asked again at %s.', v_check.name, to_char(v_check.failing_since, v_form), v_check.problem, v_next)
+                          when n.reason_code = 'is_still_true' then format('Its check is asked at %s; the message goes out or is cancelled by the answer.', v_next)
+                          when n.next_at = n.expire_at and n.reason_code = 'quiet_hours' then format('It ends expired at %s, before they end.', v_next)
+                          when n.next_at = n.expire_at then format('It ends expired at %s, before its send_at.', v_next)
                           else format('A worker sends it at %s.', v_next) end;
-        what_next_zh := case when n.next_at = n.expire_at then format('expire_at 早于 send_at，将于 %s 过期。', v_next)
+        what_next_zh := case when n.reason_code = 'is_still_true' and v_check.problem is not null and v_check.failing_since is not null
+                                  then format('其核实函数 %s 自 %s 起失败（%s），%s 再次询问。', v_check.name, to_char(v_check.failing_since, v_form), v_check.problem, v_next)
+                             when n.reason_code = 'is_still_true' then format('%s 询问核实函数，并按答复发送或取消。', v_next)
+                             when n.next_at = n.expire_at and n.reason_code = 'quiet_hours' then format('安静时段结束之前将于 %s 过期。', v_next)
+                             when n.next_at = n.expire_at then format('expire_at 早于 send_at，将于 %s 过期。', v_next)
                              else format('到 %s 由 worker 发送。', v_next) end;
     when 'due' then
         sentence := format('Due since %s: %s.', v_next, n.reason);
@@ -208,8 +225,8 @@ begin
                 else '订阅次数是否仍在未知：排除原因后可执行 `wxnotify redrive --id ' || n.id || '`。' end;
         end if;
     when 'expired' then
-        sentence := format('Expired: not sent before %s.%s', to_char(n.expire_at, v_form), case n.kind when 'one_time' then ' The credit was not spent.' else '' end);
-        sentence_zh := format('已过期：%s 之前未能发送%s。', to_char(n.expire_at, v_form), case n.kind when 'one_time' then '，订阅次数未消耗' else '' end);
+        sentence := format('Expired: not sent before %s%s.%s', to_char(n.expire_at, v_form), case n.reason_code when 'expired_in_quiet_hours' then ', which came in quiet hours' else '' end, case n.kind when 'one_time' then ' The credit was not spent.' else '' end);
+        sentence_zh := format('已过期：%s 之前未能发送%s%s。', to_char(n.expire_at, v_form), case n.reason_code when 'expired_in_quiet_hours' then '（处于安静时段）' else '' end, case n.kind when 'one_time' then '，订阅次数未消耗' else '' end);
         if v_new_id is null and n.openid is not null then
             what_next := 'If it still matters: `wxnotify redrive --id ' || n.id || '` sends it without the old expire_at.';
             what_next_zh := '如仍需发送：`wxnotify redrive --id ' || n.id || '`（不再沿用旧的 expire_at）。';

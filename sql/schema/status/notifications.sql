@@ -112,6 +112,14 @@ from (
           and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
         union all
+        -- scheduled, by quiet hours or a check
+        select 'scheduled', case r.waiting_for when 'quiet' then 'quiet_hours' else 'is_still_true' end, null, null,
+               case r.waiting_for when 'quiet' then r.due else greatest(r.send_at, r.check_at) end, r.worker, r.*
+        from notifications_pending r
+        where (r.waiting_for = 'check' or r.waiting_for = 'quiet' and r.due > statement_timestamp())
+          and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
+
+        union all
         -- scheduled, 2: due now for its login code alone
         select 'scheduled', 'code_before_send_at', null, null, least(r.expire_at, r.send_at), r.worker, r.*
         from notifications_pending r
@@ -133,7 +141,7 @@ from (
                case r.waiting_for when 'obstacle' then r.errmsg end,
                coalesce(r.login_at, r.due), r.worker, r.*
         from notifications_pending r
-        where (r.waiting_for in ('user', 'pair', 'duplicate', 'obstacle') or (r.waiting_for in ('app', 'template') and r.due <= statement_timestamp())
+        where (r.waiting_for in ('user', 'pair', 'duplicate', 'obstacle') or (r.waiting_for in ('app', 'template', 'quiet') and r.due <= statement_timestamp())
                or (r.waiting_for = 'login' and coalesce(r.send_at <= statement_timestamp(), true)))
           and not r.is_paused and r.in_doubt_since is null and not r.held and not r.is_sending
 
@@ -185,7 +193,7 @@ from (
         where r.status = 'dead'
 
         union all
-        select 'expired', 'expired', null, null, false, r.*
+        select 'expired', case when r.errmsg = 'quiet hours' then 'expired_in_quiet_hours' else 'expired' end, null, null, false, r.*
         from notifications_final r
         where r.status = 'expired'
 
@@ -193,9 +201,11 @@ from (
         select 'cancelled', case when r.settled_by = 'operator' then 'cancelled_by_operator' when r.settled_by <> 'policy' then 'cancelled_by_producer'
                             when r.errmsg is null then 'cancelled_for_own_row' when r.schedule_id is null then 'credit_spent'
                             when r.errmsg = 'no credit' then 'reminder_lacks_credit'
-                            when r.errmsg = 'the user was taken off the list' then 'taken_off_list' else 'cancelled_with_reminder' end,
+                            when r.errmsg = 'the user was taken off the list' then 'taken_off_list'
+                            when r.errmsg = 'no longer true' then 'no_longer_true' when r.errmsg = 'its check could not be asked' then 'check_failed'
+                            when r.errmsg = 'quiet hours' then 'dropped_in_quiet_hours' else 'cancelled_with_reminder' end,
                case when r.settled_by = 'policy' and r.schedule_id is null then substring(r.errmsg from '[0-9]+$') end,
-               case when r.settled_by = 'policy' and r.schedule_id is not null and r.errmsg not in ('no credit', 'the user was taken off the list') then r.errmsg end,
+               case when r.settled_by = 'policy' and r.schedule_id is not null and r.errmsg not in ('no credit', 'the user was taken off the list', 'no longer true', 'its check could not be asked', 'quiet hours') then r.errmsg end,
                false, r.*
         from notifications_final r
         where r.status = 'cancelled'

@@ -7,14 +7,14 @@ select q.id, q.appid, q.openid, q.template_id, q.kind, q.page, q.data, q.lane, q
        q.settled_by, q.on_doubt, q.producer, q.last_attempt_at, q.created_at, q.finished_at, q.held, q.due, q.waiting_for, q.last_lease,
        q.extra, q.receipt_at, q.receipt_code, q.receipt_status, q.login_at, q.login_until, q.is_sending, q.app_is_paused,
        q.template_is_paused, q.is_parked, q.is_refused,
-       q.app_is_paused or q.template_is_paused or q.is_parked or q.is_refused as is_paused, q.schedule_id, q.local_at
+       q.app_is_paused or q.template_is_paused or q.is_parked or q.is_refused as is_paused, q.schedule_id, q.local_at, q.check_at
 from (
     select p.id, p.appid, p.openid, p.template_id, p.kind, p.page, p.data, p.lane, p.business_ref, p.dedup_key, p.send_at,
            p.expire_at, p.attempts, p.attempts_max, p.last_errcode as errcode, p.last_errmsg as errmsg, null::bigint as msgid,
            p.in_doubt_since, false as may_be_doubled, null::text as credit, null::bigint as duplicate_of, null::text as worker,
            null::text as settled_by, p.on_doubt, p.producer, p.last_attempt_at, p.created_at, null::timestamptz as finished_at,
            p.held, p.due, p.waiting_for, p.last_lease, p.extra,
-           null::timestamptz as receipt_at, null::bigint as receipt_code, null::text as receipt_status, p.login_at, p.login_until, p.schedule_id, p.local_at,
+           null::timestamptz as receipt_at, null::bigint as receipt_code, null::text as receipt_status, p.login_at, p.login_until, p.schedule_id, p.local_at, p.check_at,
            p.id in (select unnest(l.ids) from notification_leases l where l.started_at is not null)
            and (p.last_lease is null or (p.id, p.last_lease) not in (
                 select x.id, l.lease_id from notification_leases l cross join lateral unnest(l.ids) x (id)
@@ -79,8 +79,9 @@ comment on column notifications_pending.is_sending is 'It is in flight.';
 comment on column notifications_pending.is_paused is 'Its app is unknown or paused, or its template is paused, beyond its time, or it waits out such a pause, or its user refuses its template.';
 comment on column notifications_pending.schedule_id is 'The reminder that made it.';
 comment on column notifications_pending.local_at is 'The wall time it was made for.';
+comment on column notifications_pending.check_at is 'When the business is asked next whether it is still true.';
 
 grant select on notifications_pending to wxnotify_worker;
 grant select on notifications_pending to wxnotify_operator;
-grant select (id, appid, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, held, due, waiting_for, last_lease, receipt_at, receipt_code, receipt_status, login_at, login_until, is_sending, app_is_paused, template_is_paused, is_parked, is_refused, is_paused, schedule_id, local_at)
+grant select (id, appid, template_id, kind, lane, business_ref, send_at, expire_at, attempts, attempts_max, errcode, errmsg, msgid, in_doubt_since, may_be_doubled, credit, duplicate_of, worker, settled_by, on_doubt, producer, last_attempt_at, created_at, finished_at, held, due, waiting_for, last_lease, receipt_at, receipt_code, receipt_status, login_at, login_until, is_sending, app_is_paused, template_is_paused, is_parked, is_refused, is_paused, schedule_id, local_at, check_at)
     on notifications_pending to wxnotify_viewer;

@@ -7,6 +7,7 @@ declare
     v_row     notification_history;
     v_changed bigint := 0;
     v_actor   text := wxnotify_actor();
+    v_quiet   timestamptz;
 begin
     perform wxnotify_need_read_committed();
     if cardinality(p_ids) > 1000 then
@@ -33,13 +34,16 @@ begin
                     result := 'already redriven';
                     select r.new_id into new_id from notification_redrives r where r.redriven_id = v_row.id;
                 else
+                    v_quiet := case when p_send_at is null and not v_row.held
+                        then wxnotify_quiet_end(v_row.appid, v_row.template_id, v_row.lane, null, clock_timestamp()) + random() * interval '2 minutes' end;
                     insert into pending_notifications (id, appid, kind, openid, template_id, page, data, extra, miniprogram_state, lang, send_at,
-                        held, expire_at, lane, dedup_key, business_ref, on_doubt, attempts_max)
+                        held, expire_at, lane, dedup_key, business_ref, on_doubt, attempts_max, waiting_for, due)
                     overriding system value
                     values (new_id, v_row.appid, v_row.kind, v_row.openid, v_row.template_id, v_row.page, v_row.data, v_row.extra,
                         v_row.miniprogram_state, v_row.lang, coalesce(p_send_at, clock_timestamp()), v_row.held,
                         coalesce(p_expire_at, case when v_row.expire_at > clock_timestamp() then v_row.expire_at end),
-                        v_row.lane, v_row.dedup_key, v_row.business_ref, v_row.on_doubt, v_row.attempts_max);
+                        v_row.lane, v_row.dedup_key, v_row.business_ref, v_row.on_doubt, v_row.attempts_max,
+                        case when v_quiet is not null then 'quiet' end, v_quiet);
                     result := case when v_row.status = 'dead' and (v_row.credit = 'gone' or v_row.errcode = 43101)
                                    then 'redriven, but its credit was gone' else 'redriven' end;
                     v_changed := v_changed + 1;

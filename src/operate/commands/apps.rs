@@ -54,6 +54,17 @@ pub enum AppCommand {
         #[command(flatten)]
         options: PlainChange,
     },
+    /// Let reminders to more users than this wait for an operator's approval
+    Approval {
+        /// WeChat's appid
+        appid: String,
+        /// A number of users, or `none`
+        #[arg(value_name = "ABOVE|none", value_parser = parse_above)]
+        above: Above,
+        /// Common options.
+        #[command(flatten)]
+        options: PlainChange,
+    },
     /// Set or lift the limit on sends per second
     Rate {
         /// WeChat's appid
@@ -104,6 +115,18 @@ impl std::str::FromStr for RateLimit {
     }
 }
 
+/// A number of users, or no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Above(pub Option<i32>);
+
+fn parse_above(text: &str) -> Result<Above, String> {
+    match text.parse::<i32>() {
+        Ok(above) if above >= 0 => Ok(Above(Some(above))),
+        _ if text == "none" => Ok(Above(None)),
+        _ => Err("must be a number of users such as 1000, or none".to_owned()),
+    }
+}
+
 fn parse_rate(text: &str) -> Result<f32, String> {
     let rate: f32 = text
         .parse()
@@ -137,6 +160,11 @@ pub(super) async fn run(command: AppCommand, store: &Store) -> anyhow::Result<Re
             need_app(store, &appid).await?;
             resume(store, of_app(&appid), options).await
         }
+        AppCommand::Approval {
+            appid,
+            above: Above(above),
+            options,
+        } => set_approval(store, &appid, above, options).await,
         AppCommand::Rate {
             appid,
             rate: RateLimit(rate),
@@ -199,6 +227,33 @@ async fn set_rate(
         format!("at most {rate} a second")
     });
     report.line(format!("App {appid} {} {rate}.", sends(options.dry_run)));
+    Ok(report)
+}
+
+async fn set_approval(
+    store: &Store,
+    appid: &str,
+    above: Option<i32>,
+    options: PlainChange,
+) -> anyhow::Result<Report> {
+    need_app(store, appid).await?;
+    if !options.dry_run {
+        let audit = audit(options.note);
+        store.set_app_approval(appid, above, &audit).await?;
+    }
+    let mut report = Report::new(json!({
+        "action": "set_app_approval", "dry_run": options.dry_run, "appid": appid, "above": above,
+    }));
+    report.line(match above {
+        Some(above) => format!(
+            "App {appid} {} a reminder to more than {above} users only after `wxnotify schedule approve`.",
+            sends(options.dry_run)
+        ),
+        None => format!(
+            "App {appid} {} reminders without an approval.",
+            sends(options.dry_run)
+        ),
+    });
     Ok(report)
 }
 

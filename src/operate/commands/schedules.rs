@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::apps::PlainChange;
+use super::new_schedule::{AddArgs, add};
 use super::{OperateError, audit};
 use crate::exit::Exit;
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
@@ -55,6 +56,26 @@ pub enum ScheduleCommand {
     },
     /// Leave out the next time of a schedule
     Skip {
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+        /// Common options.
+        #[command(flatten)]
+        options: PlainChange,
+    },
+    /// Add a schedule, as its business would
+    Add(Box<AddArgs>),
+    /// Delete a schedule; rows that were made and not sent are cancelled
+    Remove {
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+        /// Only say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Approve a schedule, as it is now, for more users than its mini-program allows without
+    Approve {
         /// Which.
         #[command(flatten)]
         which: Which,
@@ -143,6 +164,9 @@ pub(super) async fn run(command: ScheduleCommand, store: &Store) -> anyhow::Resu
         ScheduleCommand::Pause { which, options } => pause(store, &which, options).await,
         ScheduleCommand::Resume { which, options } => resume(store, &which, options).await,
         ScheduleCommand::Skip { which, options } => skip(store, &which, options).await,
+        ScheduleCommand::Add(args) => add(store, &args).await,
+        ScheduleCommand::Remove { which, dry_run } => remove(store, &which, dry_run).await,
+        ScheduleCommand::Approve { which, options } => approve(store, &which, options).await,
         ScheduleCommand::Test { which, openid } => {
             let schedule = find(store, &which).await?;
             let id = store.test_fire(schedule.id, &openid, &audit(None)).await?;
@@ -351,6 +375,9 @@ async fn show(store: &Store, which: &Which) -> anyhow::Result<Report> {
         "{} in {}, template {} to {}",
         schedule.calendar, schedule.time_zone, schedule.template_id, schedule.audience
     ));
+    if let Some(check) = &schedule.still_true {
+        report.line(format!("asked before each send: {check}"));
+    }
     show_next(&mut report, &schedule, &fires);
     if !outcomes.is_empty() {
         report.heading("Last times").table(outcome_table(&outcomes));
@@ -490,6 +517,68 @@ async fn skip(store: &Store, which: &Which, options: PlainChange) -> anyhow::Res
         options.dry_run,
         skipped.is_some(),
         &words,
+    ))
+}
+
+/// By the login whose it is, which may not read what operators do.
+async fn remove(store: &Store, which: &Which, dry_run: bool) -> anyhow::Result<Report> {
+    let name = which.schedule.as_str();
+    let found = match store.find_own_schedules(which.appid.as_deref(), name).await {
+        Err(refused) if refused.sqlstate().as_deref() == Some("42501") => Vec::new(),
+        found => found?,
+    };
+    let [(id, _, name, _)] = found.as_slice() else {
+        let ids: Vec<String> = found
+            .iter()
+            .map(|(id, appid, _, producer)| format!("{id} ({appid}, of {producer})"))
+            .collect();
+        return Err(if ids.is_empty() {
+            OperateError::new(
+                Exit::InPart,
+                format!("this login has no schedule {name:?}"),
+                "connect as the login that added it; an operator stops it with `wxnotify schedule pause`",
+            )
+        } else {
+            OperateError::usage(
+                format!("{} schedules are called {name:?}: {}", ids.len(), ids.join(", ")),
+                "give the id of the one you mean",
+            )
+        }
+        .into());
+    };
+    let removed = dry_run || store.remove_schedule(*id).await?;
+    let mut report = Report::new(json!({
+        "action": "remove_schedule", "dry_run": dry_run, "schedule_id": id, "name": name, "changed": removed,
+    }));
+    let would = if dry_run { "would be" } else { "is" };
+    report.line(format!(
+        "Schedule {id} ({name}) {would} deleted; rows that were made and not sent are cancelled."
+    ));
+    if !removed {
+        report.in_part();
+    }
+    Ok(report)
+}
+
+async fn approve(store: &Store, which: &Which, options: PlainChange) -> anyhow::Result<Report> {
+    let schedule = find(store, which).await?;
+    let changed = if options.dry_run {
+        !schedule.approved
+    } else {
+        let audit = audit(options.note);
+        store.approve_schedule(schedule.id, &audit).await?
+    };
+    let words = if changed {
+        "approved as it is now; an edit takes the approval away"
+    } else {
+        "was approved already"
+    };
+    Ok(change_report(
+        "approve_schedule",
+        &schedule,
+        options.dry_run,
+        changed,
+        words,
     ))
 }
 

@@ -14,6 +14,7 @@ use crate::legible::{command, few, legible};
 use crate::operate::commands::looks::resume_command;
 use crate::reminder::zone::ZONE_DATA;
 use crate::schema::Standing;
+use crate::store::checks::Check;
 use crate::store::doctor::{
     AppCare, Backends, BrokenObject, ForeignEvents, ForeignObject, Holder, LapsedLeases,
     LogSettings, MissingTraces, MonthPartition, Rights, Server, StaleSequence, TableCare,
@@ -1331,6 +1332,39 @@ pub fn zones(differing: &[DifferingZone]) -> Finding {
         ),
         WHY,
         "update the older: tzdata on the database's server, or wxnotify",
+    )
+}
+
+/// The business's functions that say whether a reminder is still true.
+#[must_use]
+pub fn still_true(checks: &[Check]) -> Finding {
+    const CHECK: &str = "checks of reminders";
+    const WHY: &str =
+        "while a check cannot be asked, its reminders wait and may expire, or are dropped";
+    let failing: Vec<String> = checks
+        .iter()
+        .filter_map(|check| {
+            let problem = check.problem.as_ref()?;
+            let since = check.failing_since.map_or(String::new(), |since| {
+                format!(" since {}", since.format("%Y-%m-%d %H:%MZ"))
+            });
+            let waiting = check.waiting;
+            Some(format!(
+                "{}{since}: {problem}; {waiting} rows wait for it",
+                check.name
+            ))
+        })
+        .take(3)
+        .collect();
+    if failing.is_empty() {
+        let found = format!("{} checks, none of them fails", checks.len());
+        return Finding::ok(CHECK, found, WHY);
+    }
+    Finding::warning(
+        CHECK,
+        failing.join("; "),
+        WHY,
+        "mend the function; what it may not be, and how it failed last, is in `wxnotify check list`",
     )
 }
 

@@ -1,0 +1,1 @@
+alter table pending_notifications validate constraint waiting_for_is_known;

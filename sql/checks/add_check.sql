@@ -1,0 +1,2 @@
+-- True: it was new.
+select add_check($1, $2, $3, $4)

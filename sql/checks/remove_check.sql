@@ -1,0 +1,1 @@
+select remove_check($1, $2)

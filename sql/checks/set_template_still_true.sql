@@ -1,0 +1,1 @@
+select set_template_still_true($1, $2, $3, $4)

@@ -1,0 +1,2 @@
+-- False: it was approved.
+select approve_schedule($1, $2)

@@ -1,0 +1,1 @@
+select set_app_approval($1, $2, $3)
