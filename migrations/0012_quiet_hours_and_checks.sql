@@ -10,6 +10,9 @@ comment on column pending_notifications.waiting_for is 'wxnotify''s: why it is n
 comment on column pending_notifications.check_at is 'wxnotify''s: where waiting_for is check, when its check is asked next.';
 comment on column pending_notifications.checked_at is 'wxnotify''s: when its check last said that it is still true; good for some seconds.';
 
+-- How many times were skipped of late is asked each quarter of a minute.
+create index skipped on reminder_fires (fire_at) where state = 'skipped';
+
 -- What is to be asked, and what may be sent now because it was.
 create index check_due on pending_notifications (appid, check_at) where waiting_for = 'check';
 create index checked on pending_notifications (appid, checked_at) where checked_at is not null;

@@ -78,6 +78,14 @@ const FENCED: &str = "wxnotify_fenced_total";
 const REPEATED_ANSWERS: &str = "wxnotify_repeated_answers_total";
 const LOGINS: &str = "wxnotify_logins_total";
 const CALLBACKS: &str = "wxnotify_callbacks_total";
+const FIRES: &str = "wxnotify_reminder_fires_total";
+const CHECKS: &str = "wxnotify_checks_total";
+const FIRES_OPEN: &str = "wxnotify_reminder_fires_open";
+const TIMES_SKIPPED: &str = "wxnotify_reminder_times_skipped";
+const FIRE_LAG: &str = "wxnotify_reminder_fire_lag_seconds";
+const REMINDERS_ENDED: &str = "wxnotify_reminder_rows_ended";
+const ROWS_WAITING: &str = "wxnotify_rows_waiting";
+const REMINDERS_COUNTED_AT: &str = "wxnotify_reminders_counted_at_seconds";
 const PANICS: &str = "wxnotify_panics_total";
 const BUILD_INFO: &str = "wxnotify_build_info";
 
@@ -217,6 +225,42 @@ pub static METRICS: &[Metric] = &[
         LOGINS,
         &["appid", "result"],
         "Exchanges of login codes, by what they brought: openid, retry or dead",
+    ),
+    counter(FIRES, &[], "Fires of reminders that this worker made"),
+    counter(
+        CHECKS,
+        &["check", "result"],
+        "Times that a check was asked whether reminders are still true, by result: answered or failed",
+    ),
+    gauge(
+        FIRES_OPEN,
+        &[],
+        "Fires whose rows were being made at wxnotify_reminders_counted_at_seconds; counting stops at 10,000",
+    ),
+    gauge(
+        TIMES_SKIPPED,
+        &[],
+        "Times of reminders in the hour before wxnotify_reminders_counted_at_seconds that were skipped",
+    ),
+    gauge(
+        FIRE_LAG,
+        &[],
+        "How long the first fire that was due and not made had waited at wxnotify_reminders_counted_at_seconds",
+    ),
+    gauge(
+        REMINDERS_ENDED,
+        &["result"],
+        "Rows of reminders that ended in the hour before wxnotify_reminders_counted_at_seconds: sent, no_credit, not_true, refused, in_doubt, expired, dead, cancelled, withdrawn",
+    ),
+    gauge(
+        ROWS_WAITING,
+        &["for"],
+        "Rows that waited at wxnotify_reminders_counted_at_seconds for quiet hours to end or for a check; counting stops at 10,000",
+    ),
+    gauge(
+        REMINDERS_COUNTED_AT,
+        &[],
+        "When this worker last counted what is about reminders: unix time by the database's clock",
     ),
     counter(
         PANICS,
@@ -374,6 +418,67 @@ pub fn record_queue(weight: QueueWeight) {
     gauge!(PAUSED_APPS).set(approximate(weight.paused_apps));
     let counted_at_ms = u64::try_from(weight.counted_at.timestamp_millis()).unwrap_or(0);
     gauge!(QUEUE_COUNTED_AT).set(approximate(counted_at_ms) / 1e3);
+}
+
+/// What became of reminders in the last hour, and what waits.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct ReminderCounts {
+    /// Fires whose rows are being made.
+    pub open_fires: i64,
+    /// Times that were skipped.
+    pub skipped: i64,
+    /// Seconds that the first fire due and not made has waited; zero when there is none.
+    pub lag_secs: f64,
+    /// Rows that wait for the end of quiet hours.
+    pub waiting_quiet: i64,
+    /// Rows that wait for a check.
+    pub waiting_check: i64,
+    /// How rows ended, and how many did so.
+    pub results: Vec<String>,
+    /// In the order of `results`.
+    pub ended: Vec<i64>,
+    /// When it was counted, by the database's clock.
+    pub counted_at: DateTime<Utc>,
+}
+
+/// All results that a row of a reminder may end with: one that no row ends with any more is zero.
+const REMINDER_RESULTS: [&str; 9] = [
+    "sent",
+    "no_credit",
+    "not_true",
+    "refused",
+    "in_doubt",
+    "expired",
+    "dead",
+    "cancelled",
+    "withdrawn",
+];
+
+/// Sets the gauges of reminders.
+pub fn record_reminders(counts: &ReminderCounts) {
+    gauge!(FIRES_OPEN).set(approximate(counts.open_fires.unsigned_abs()));
+    gauge!(TIMES_SKIPPED).set(approximate(counts.skipped.unsigned_abs()));
+    gauge!(FIRE_LAG).set(counts.lag_secs.max(0.0));
+    gauge!(ROWS_WAITING, "for" => "quiet").set(approximate(counts.waiting_quiet.unsigned_abs()));
+    gauge!(ROWS_WAITING, "for" => "check").set(approximate(counts.waiting_check.unsigned_abs()));
+    for result in REMINDER_RESULTS {
+        let ended = counts.results.iter().position(|told| told == result);
+        let ended = ended.map_or(0, |at| counts.ended[at]);
+        gauge!(REMINDERS_ENDED, "result" => result).set(approximate(ended.unsigned_abs()));
+    }
+    let counted_at_ms = u64::try_from(counts.counted_at.timestamp_millis()).unwrap_or(0);
+    gauge!(REMINDERS_COUNTED_AT).set(approximate(counted_at_ms) / 1e3);
+}
+
+/// This worker made `fires` fires of reminders.
+pub fn record_fires(fires: i32) {
+    counter!(FIRES).increment(u64::try_from(fires).unwrap_or(0));
+}
+
+/// A check was asked, and answered or failed.
+pub fn record_check(check: &str, answered: bool) {
+    let result = if answered { "answered" } else { "failed" };
+    counter!(CHECKS, "check" => check.to_owned(), "result" => result).increment(1);
 }
 
 /// The circuit breaker paused `appid`.

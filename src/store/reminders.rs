@@ -6,6 +6,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 
 use super::statement::statement;
 use super::{LeaseKey, Store, StoreError};
+use crate::telemetry::ReminderCounts;
 
 /// A calendar whose times are to be computed.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -156,6 +157,17 @@ impl Store {
     pub async fn fan_out(&self, rows: i32) -> Result<Option<i32>, StoreError> {
         let statement = statement!("reminders/fan_out");
         let query = statement.query_scalar().bind(rows);
+        self.run(statement.name, query.fetch_one(&self.pool)).await
+    }
+
+    /// What the gauges of reminders show.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn reminder_gauges(&self) -> Result<ReminderCounts, StoreError> {
+        let statement = statement!("reminders/reminder_gauges");
+        let query = statement.query_as();
         self.run(statement.name, query.fetch_one(&self.pool)).await
     }
 

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use super::Worker;
 use crate::store::checks::Claim;
 use crate::store::{Store, StoreError};
+use crate::telemetry;
 
 /// How often to look while rows wait, and while none does: rows are made some seconds ahead and asked 2 s ahead.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -111,16 +112,26 @@ async fn ask(store: Store, claim: Claim) -> (Option<String>, bool) {
         (.., fault) => Err(fault.clone().unwrap_or_default()),
     };
     match answer {
-        Ok(holding) => match store.settle_checks(&claim, &holding).await {
-            Ok(ended) => debug!(check = name, ended, "A check answered"),
-            Err(error) => warn!("The answer of a check was not recorded: {error}"),
-        },
+        Ok(holding) => {
+            record_asked(&name, true);
+            match store.settle_checks(&claim, &holding).await {
+                Ok(ended) => debug!(check = name, ended, "A check answered"),
+                Err(error) => warn!("The answer of a check was not recorded: {error}"),
+            }
+        }
         Err(problem) => {
+            record_asked(&name, false);
             record_failure(&store, &claim, &problem).await;
             return (name, false);
         }
     }
     (name, true)
+}
+
+fn record_asked(name: &Option<String>, answered: bool) {
+    if let Some(name) = name {
+        telemetry::record_check(name, answered);
+    }
 }
 
 async fn record_failure(store: &Store, claim: &Claim, problem: &str) {

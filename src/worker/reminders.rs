@@ -16,6 +16,7 @@ use super::Worker;
 use crate::reminder::calendar::Calendar;
 use crate::store::reminders::{CalendarTimes, StaleCalendar};
 use crate::store::{Store, StoreError};
+use crate::telemetry;
 
 /// How far ahead of its time a fire is made, so that its rows are there when they are due.
 const LEAD: Duration = Duration::from_secs(15);
@@ -97,6 +98,7 @@ async fn make_fires(store: &Store) -> Result<bool, StoreError> {
             .await?;
         if fired.made > 0 {
             debug!(fires = fired.made, "Reminders fired");
+            telemetry::record_fires(fired.made);
         }
         kept_back.extend(fired.kept_back);
         if fired.looked_at == 0 {

@@ -56,6 +56,7 @@ const MIRROR_EVERY: Duration = Duration::from_secs(2);
 /// A worker that starts asks anew only what was answered longer ago: several often start together.
 const MIRROR_IS_FRESH: Duration = Duration::from_secs(600);
 const BOOKS_EVERY: Duration = Duration::from_secs(15);
+const REMINDERS_COUNTED_EVERY: Duration = Duration::from_secs(15);
 /// Steps in a row while the books lag behind.
 const BOOK_ROUNDS: usize = 20;
 const RULES_EVERY: Duration = Duration::from_secs(30);
@@ -197,6 +198,9 @@ impl Maintenance {
             complain("apps", self.warn_of_unregistered().await);
             complain("punishments", self.tell_of_punishments().await);
         }
+        if self.is_time("reminder gauges", REMINDERS_COUNTED_EVERY) {
+            complain("reminder gauges", self.set_reminder_gauges().await);
+        }
         if self.is_time("books", BOOKS_EVERY) {
             complain("books", self.keep_books().await);
         }
@@ -249,6 +253,12 @@ impl Maintenance {
             took: at.elapsed(),
             found_due: weight.due_rows > 0,
         });
+        Ok(())
+    }
+
+    async fn set_reminder_gauges(&self) -> Result<(), StoreError> {
+        let counts = self.store.reminder_gauges().await?;
+        telemetry::record_reminders(&counts);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! process; [`Scene::spawn`] runs the built program, for what only a process can suffer. Tests wait on the fake's calls or
 //! poll a row; what would take long is aged in the database.
 
-mod concurrency;
+pub mod concurrency;
 mod connections;
 mod crashing;
 mod database;

@@ -1,9 +1,13 @@
 //! Workers that fire: on time, after an outage, and though they are killed at any step.
 
+use std::net::{Ipv4Addr, TcpListener};
+
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 
 use super::insert_schedule;
 use crate::harness::{PATIENCE, eventually};
+use crate::worker::concurrency::gauge;
 use crate::worker::{APP, Program, Scene, TEMPLATE};
 
 async fn schedule(scene: &Scene, mut columns: serde_json::Value) -> i64 {
@@ -173,4 +177,44 @@ async fn a_worker_killed_at_any_step_of_a_fire_leaves_each_receiver_one_message(
         let outcome = "select made::bigint from reminder_outcomes where state = 'done' and audience = made and sent = made";
         assert_eq!(scene.count(outcome).await, RECEIVERS, "{point}");
     }
+}
+
+/// What became of reminders is seen from outside, with the time it was counted.
+#[tokio::test]
+async fn the_metrics_tell_what_was_skipped_what_lacked_a_credit_and_what_waits() {
+    let scene = Scene::new().await;
+    let id = schedule(&scene, json!({"cron": "0 0 1 1 *"})).await;
+    let what_was = format!(
+        "select wxnotify_apply_changes();
+         insert into reminder_fires (schedule_id, local_at, fire_at, version, state, reason, count)
+         values ({id}, now() at time zone 'UTC', now() - interval '5 minutes', 1, 'skipped', 'paused', 7);
+         insert into reminder_results (schedule_id, local_at, fold, result, count, late) values ({id}, now(), 0, 'no_credit', 3, 0);
+         select set_quiet_hours('{APP}', ((now() at time zone 'UTC') - interval '1 hour')::time, ((now() at time zone 'UTC') + interval '1 hour')::time, p_time_zone => 'UTC');
+         insert into pending_notifications (appid, openid, template_id, data, waiting_for, due)
+         values ('{APP}', 'o', '{TEMPLATE}', '{{\"thing1\": \"x\"}}', 'quiet', now() + interval '1 hour')"
+    );
+    sqlx::raw_sql(AssertSqlSafe(what_was))
+        .execute(scene.pool())
+        .await
+        .unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let _worker = scene.spawn(&[("WXNOTIFY_LISTEN", &address)]);
+    for (name, value) in [
+        ("wxnotify_reminder_times_skipped", 7.0),
+        ("wxnotify_reminder_rows_ended{result=\"no_credit\"}", 3.0),
+        ("wxnotify_reminder_rows_ended{result=\"sent\"}", 0.0),
+        ("wxnotify_rows_waiting{for=\"quiet\"}", 1.0),
+        ("wxnotify_rows_waiting{for=\"check\"}", 0.0),
+        ("wxnotify_reminder_fires_open", 0.0),
+        ("wxnotify_reminder_fire_lag_seconds", 0.0),
+    ] {
+        eventually(name, async || {
+            (gauge(&address, name).await? == value).then_some(())
+        })
+        .await;
+    }
+    let counted_at = gauge(&address, "wxnotify_reminders_counted_at_seconds").await;
+    assert!(counted_at.is_some_and(|at| at > 1.7e9), "{counted_at:?}");
 }

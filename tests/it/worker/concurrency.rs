@@ -16,7 +16,7 @@ async fn limit(address: &str) -> Option<f64> {
 }
 
 /// What a gauge says; `None` before the worker's listener answers.
-async fn gauge(address: &str, name: &str) -> Option<f64> {
+pub async fn gauge(address: &str, name: &str) -> Option<f64> {
     let answer = reqwest::get(format!("http://{address}/metrics")).await;
     let metrics = answer.ok()?.text().await.ok()?;
     let line = metrics
