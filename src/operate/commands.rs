@@ -19,6 +19,7 @@ pub mod find;
 pub mod forecast;
 pub mod looks;
 pub mod new_schedule;
+pub mod paced;
 pub mod past;
 pub mod quiet;
 pub mod quota;
@@ -103,7 +104,7 @@ pub enum OperateCommand {
     Latency(past::LatencyArgs),
     /// Who did what: every verb of operators, with its reason
     Actions(past::ActionsArgs),
-    /// Batches of the console: how far they are, and stop one
+    /// Verbs over many rows at a pace: how far they are; stop, go on with, or undo one
     #[command(subcommand)]
     Batch(batches::BatchCommand),
     /// Dead letters: notifications that could not be sent

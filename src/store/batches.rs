@@ -9,6 +9,9 @@ use super::statement::statement;
 use super::verbs::Audit;
 use super::{Store, StoreError};
 
+/// The most rows of a batch.
+pub const BATCH_ROWS_MAX: i32 = 100_000;
+
 /// A batch and how far it is; `rows = left_out + waiting + changed + unchanged`.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct Batch {
@@ -95,7 +98,7 @@ impl RunningBatch {
 
 /// Of all functions: the database did not answer, or this role may not; a verb that is refused says why.
 impl Store {
-    /// Writes down which rows a verb would change; the batch's id.
+    /// Writes down which rows a verb would change, `rows_max` at most; the batch's id.
     ///
     /// # Errors
     ///
@@ -104,10 +107,11 @@ impl Store {
         &self,
         verb: &str,
         filter: &Value,
+        rows_max: i32,
         audit: &Audit,
     ) -> Result<i64, StoreError> {
         let statement = statement!("batches/preview_batch");
-        let query = statement.query_as().bind(verb).bind(filter);
+        let query = statement.query_as().bind(verb).bind(filter).bind(rows_max);
         self.change_one(statement.name, audit, query).await
     }
 

@@ -25,6 +25,7 @@ mod model;
 mod month;
 mod operate;
 mod operator_queries;
+mod paced;
 mod postgres;
 mod quotas;
 mod random_rows;

@@ -19,7 +19,7 @@ use crate::console::words::{
     Lang, count, counted, foreign, foreign_or_dash, number, time, time_or_dash,
 };
 use crate::store::StoreError;
-use crate::store::batches::{Batch, BatchCause};
+use crate::store::batches::{BATCH_ROWS_MAX, Batch, BatchCause};
 
 /// A preview is good for so long.
 const PREVIEW_FOR: TimeDelta = TimeDelta::minutes(15);
@@ -88,7 +88,12 @@ pub(in crate::console) async fn preview(
     }
     let previewed = visit
         .store
-        .preview_batch(&chosen.verb, &chosen.filter(), &visit.audit(None))
+        .preview_batch(
+            &chosen.verb,
+            &chosen.filter(),
+            BATCH_ROWS_MAX,
+            &visit.audit(None),
+        )
         .await;
     match previewed {
         Ok(batch) => Redirect::to(&format!("/batches/{batch}")).into_response(),
@@ -334,7 +339,7 @@ pub(in crate::console) async fn act(
         "undo" => {
             let previewed = visit
                 .store
-                .preview_batch("undo", &json!({ "batch": id }), &audit)
+                .preview_batch("undo", &json!({ "batch": id }), BATCH_ROWS_MAX, &audit)
                 .await;
             return match previewed {
                 Ok(undo) => Redirect::to(&format!("/batches/{undo}")).into_response(),

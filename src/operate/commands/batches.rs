@@ -1,12 +1,13 @@
-//! `wxnotify batch`: verbs over many rows that somebody started in the console.
+//! `wxnotify batch`: verbs over many rows, started in the console or with `--pace`.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::audit;
+use super::paced::{self, Pace, Work, parse_pace};
+use super::{OperateError, audit};
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
 use crate::store::Store;
-use crate::store::batches::Batch;
+use crate::store::batches::{BATCH_ROWS_MAX, Batch};
 
 /// `wxnotify batch`
 #[derive(Debug, Subcommand)]
@@ -17,6 +18,10 @@ pub enum BatchCommand {
     Show(ShowArgs),
     /// Leave the rows that are not done yet as they are
     Stop(StopArgs),
+    /// Go on with a batch whose command ended before it did
+    Run(ShowArgs),
+    /// Cancel what a redrive made and nobody sent; the old rows can be redriven again
+    Undo(UndoArgs),
 }
 
 /// `wxnotify batch list`
@@ -34,6 +39,22 @@ pub struct ShowArgs {
     pub id: i64,
 }
 
+/// `wxnotify batch undo`
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// The batch
+    pub id: i64,
+    /// Only say what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At most so many rows a minute, such as 600/min or 10/s
+    #[arg(long, value_parser = parse_pace)]
+    pub pace: Option<Pace>,
+    /// Your reason, kept in operator_actions
+    #[arg(long)]
+    pub note: Option<String>,
+}
+
 /// `wxnotify batch stop`
 #[derive(Debug, Args)]
 pub struct StopArgs {
@@ -49,6 +70,8 @@ pub(super) async fn run(command: BatchCommand, store: &Store) -> anyhow::Result<
         BatchCommand::List(args) => list(args, store).await,
         BatchCommand::Show(args) => show(args.id, store).await,
         BatchCommand::Stop(args) => stop(args, store).await,
+        BatchCommand::Run(args) => go_on(args.id, store).await,
+        BatchCommand::Undo(args) => undo(args, store).await,
     }
 }
 
@@ -56,7 +79,7 @@ async fn list(args: ListArgs, store: &Store) -> anyhow::Result<Report> {
     let batches = store.list_batches(args.limit).await?;
     let mut report = Report::new(json!({ "batches": batches }));
     if batches.is_empty() {
-        report.line("There was no batch. The console makes them: `wxnotify console`.");
+        report.line("There was no batch. The console makes them, and `wxnotify redrive --pace`.");
         return Ok(report);
     }
     let mut table = Table::new(&[
@@ -104,7 +127,7 @@ fn not_found(id: i64) -> Report {
     report
 }
 
-async fn show(id: i64, store: &Store) -> anyhow::Result<Report> {
+pub(super) async fn show(id: i64, store: &Store) -> anyhow::Result<Report> {
     let Some(batch) = store.read_batch(id).await? else {
         return Ok(not_found(id));
     };
@@ -151,6 +174,68 @@ fn progress(batch: &Batch) -> String {
         batch.unchanged,
         batch.left_out
     )
+}
+
+/// What the exit code and the next step say of a batch that was worked off here.
+pub(super) fn report_on(report: &mut Report, batch: &Batch) {
+    if batch.state != "done"
+        || batch.unchanged > 0
+        || batch.left_out > 0
+        || batch.more
+        || batch.rows == 0
+    {
+        report.in_part();
+    }
+    if batch.more {
+        report.next("more rows match: run the command again, or give a larger --limit");
+    }
+    if batch.state == "stopped" && batch.waiting > 0 {
+        report.next("run the command again for the rows that were not done");
+    }
+    if batch.verb == "redrive" && batch.changed > 0 {
+        report.next(format!(
+            "`wxnotify batch undo {}` takes back what nobody has sent yet",
+            batch.id
+        ));
+    }
+}
+
+/// Whoever goes on with it is named for the rest in operator_actions; two who do so at once share it.
+async fn go_on(id: i64, store: &Store) -> anyhow::Result<Report> {
+    let Some(batch) = store.read_batch(id).await? else {
+        return Ok(not_found(id));
+    };
+    if batch.state != "running" {
+        let mut report = show(id, store).await?;
+        report.in_part();
+        return Ok(report);
+    }
+    paced::run(store, id, &audit(None)).await
+}
+
+async fn undo(args: UndoArgs, store: &Store) -> anyhow::Result<Report> {
+    match store.read_batch(args.id).await? {
+        None => return Ok(not_found(args.id)),
+        Some(batch) if batch.verb != "redrive" => {
+            return Err(OperateError::usage(
+                format!(
+                    "batch {} is a {}: only a redrive can be undone",
+                    args.id, batch.verb
+                ),
+                "`wxnotify batch list`",
+            )
+            .into());
+        }
+        Some(_) => {}
+    }
+    let work = Work {
+        verb: "undo",
+        filter: json!({ "batch": args.id }),
+        rows_max: BATCH_ROWS_MAX,
+        pace: args.pace,
+        dry_run: args.dry_run,
+    };
+    paced::change(store, work, &audit(args.note)).await
 }
 
 async fn stop(args: StopArgs, store: &Store) -> anyhow::Result<Report> {

@@ -9,11 +9,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::looks::{self, DoubtListArgs};
+use super::paced::{self, Pace, Work, parse_pace};
 use super::selection::{ChangeArgs, parse_time, tally};
 use super::{OperateError, audit, explain_store_error};
 use crate::operate::report::{Report, Table, Tone, cell, optional};
 use crate::operate::verbs::{self, Applied, Preview, Verb, VerbError, Verdict};
 use crate::store::Store;
+use crate::store::batches::BATCH_ROWS_MAX;
 use crate::store::verbs::{BATCH_ROWS, Filter, FoundNotification, VerbResult};
 
 /// How many rows a report lists for people; `--json` lists all.
@@ -39,8 +41,11 @@ pub struct CancelArgs {
     #[command(flatten)]
     pub change: ChangeArgs,
     /// Also end those in doubt, as unresolved (they may have been received)
-    #[arg(long)]
+    #[arg(long, conflicts_with = "pace")]
     pub doubts: bool,
+    /// As a batch, at most so many rows a minute, such as 600/min or 10/s; Ctrl-C stops it
+    #[arg(long, value_parser = parse_pace)]
+    pub pace: Option<Pace>,
 }
 
 /// `wxnotify reschedule`
@@ -71,6 +76,9 @@ pub struct RedriveArgs {
     /// Of these final statuses (repeatable); dead unless --id is given
     #[arg(long = "status", value_enum)]
     pub statuses: Vec<Redrivable>,
+    /// As a batch, at most so many rows a minute, such as 600/min or 10/s; Ctrl-C stops it, and `wxnotify batch undo` takes it back
+    #[arg(long, value_parser = parse_pace, conflicts_with_all = ["send_at", "expire_at"])]
+    pub pace: Option<Pace>,
     /// Not before; now unless given
     #[arg(long, value_parser = parse_time)]
     pub send_at: Option<DateTime<Utc>>,
@@ -104,6 +112,9 @@ impl Redrivable {
 }
 
 pub(super) async fn cancel(args: CancelArgs, store: &Store) -> anyhow::Result<Report> {
+    if let Some(pace) = args.pace {
+        return change_at_pace(store, "cancel", args.change, None, pace).await;
+    }
     let verb = Verb::Cancel {
         doubts: args.doubts,
     };
@@ -126,7 +137,42 @@ pub(super) async fn redrive(args: RedriveArgs, store: &Store) -> anyhow::Result<
     let statuses = args.statuses.iter().map(|status| status.status());
     let statuses: Vec<String> = statuses.map(str::to_owned).collect();
     let statuses = (!statuses.is_empty()).then_some(statuses);
+    if let Some(pace) = args.pace {
+        return change_at_pace(store, "redrive", args.change, statuses, pace).await;
+    }
     change(store, args.change, verb, statuses).await
+}
+
+/// The same as a batch.
+async fn change_at_pace(
+    store: &Store,
+    verb: &str,
+    args: ChangeArgs,
+    statuses: Option<Vec<String>>,
+    pace: Pace,
+) -> anyhow::Result<Report> {
+    let filter = Filter {
+        statuses,
+        ..args.selection.to_filter()
+    };
+    if filter.is_empty() {
+        let verb = match verb {
+            "cancel" => Verb::Cancel { doubts: false },
+            _ => Verb::Redrive {
+                send_at: None,
+                expire_at: None,
+            },
+        };
+        return Err(explain_failure(&verb, VerbError::NothingSelected));
+    }
+    let work = Work {
+        verb,
+        filter: serde_json::to_value(filter)?,
+        rows_max: i32::try_from(args.limit).unwrap_or(BATCH_ROWS_MAX),
+        pace: Some(pace),
+        dry_run: args.dry_run,
+    };
+    paced::change(store, work, &audit(args.note)).await
 }
 
 pub(super) async fn run_doubt(command: DoubtCommand, store: &Store) -> anyhow::Result<Report> {
