@@ -38,6 +38,7 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::exit::{Exit, Output};
+use crate::operate::overview::Overview;
 use crate::signals::StopSignals;
 use crate::store::Store;
 
@@ -99,7 +100,7 @@ pub(crate) struct Console {
     /// Log-ins that are being judged: a hash is slow on purpose, and takes memory.
     judging: tokio::sync::Semaphore,
     /// What the overview showed a moment ago, which is good enough for whoever asks next.
-    seen: Mutex<HashMap<SeenBy, (Instant, Arc<pages::overview::Overview>)>>,
+    seen: Mutex<HashMap<SeenBy, (Instant, Arc<Overview>)>>,
     stop: CancellationToken,
 }
 

@@ -86,12 +86,6 @@ fn app_name(app: &App) -> String {
     }
 }
 
-/// The name of a mini-program for people, its appid where it has none.
-pub(super) fn name_of<'a>(apps: &'a [App], appid: &'a str) -> &'a str {
-    let app = apps.iter().find(|app| app.appid == appid);
-    app.and_then(|app| app.name.as_deref()).unwrap_or(appid)
-}
-
 /// A list of notifications: on a phone it flows into blocks.
 pub(super) fn found_table(lang: Lang, caption: &Markup, rows: &[Found]) -> Markup {
     html! {

@@ -1,43 +1,10 @@
-//! Words of the pages in both languages, side by side where they are used; and how numbers, times and texts of others are shown.
+//! How the pages show numbers, times, statuses and texts of others; both languages stand side by side where they are used.
 
-use chrono::{DateTime, FixedOffset, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
 use maud::{Markup, html};
 
 use crate::legible::legible;
-
-/// The language of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Lang {
-    En,
-    Zh,
-}
-
-impl Lang {
-    pub(super) fn of_code(code: &str) -> Option<Self> {
-        match code.get(..2)? {
-            "zh" => Some(Self::Zh),
-            "en" => Some(Self::En),
-            _ => None,
-        }
-    }
-
-    /// Of what is said in both, this language's.
-    pub(super) fn pick<T>(self, en: T, zh: T) -> T {
-        match self {
-            Self::En => en,
-            Self::Zh => zh,
-        }
-    }
-
-    /// As HTML's `lang`.
-    pub(super) fn tag(self) -> &'static str {
-        self.pick("en", "zh-CN")
-    }
-
-    pub(super) fn code(self) -> &'static str {
-        self.pick("en", "zh")
-    }
-}
+pub(super) use crate::operate::words::{Lang, age, count, counted, seconds};
 
 /// Without JavaScript times are China's; with it, the reader's.
 fn china(at: DateTime<Utc>) -> DateTime<FixedOffset> {
@@ -62,52 +29,6 @@ pub(super) fn time(at: DateTime<Utc>) -> Markup {
 /// A moment, or a dash.
 pub(super) fn time_or_dash(at: Option<DateTime<Utc>>) -> Markup {
     at.map_or_else(|| html! { "–" }, time)
-}
-
-/// How long ago, in at most two units.
-pub(super) fn age(span: TimeDelta) -> String {
-    let secs = span.num_seconds().max(0);
-    match secs {
-        0..60 => format!("{secs} s"),
-        60..3600 => format!("{} min", secs / 60),
-        3600..86_400 if secs / 60 % 60 == 0 => format!("{} h", secs / 3600),
-        3600..86_400 => format!("{} h {} min", secs / 3600, secs / 60 % 60),
-        _ if secs / 3600 % 24 == 0 => format!("{} d", secs / 86_400),
-        _ => format!("{} d {} h", secs / 86_400, secs / 3600 % 24),
-    }
-}
-
-/// Seconds as people read a latency.
-pub(super) fn seconds(secs: f64) -> String {
-    if secs < 10.0 {
-        format!("{secs:.1} s")
-    } else if secs < 120.0 {
-        format!("{secs:.0} s")
-    } else {
-        age(TimeDelta::seconds(secs as i64))
-    }
-}
-
-/// A count with its thousands apart.
-pub(super) fn count(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if number < 0 { format!("-{text}") } else { text }
-}
-
-/// A count of things, in English with an `s` where there are none or several.
-pub(super) fn counted(lang: Lang, number: i64, en: &str, zh: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    lang.pick(
-        format!("{} {en}{plural}", count(number)),
-        format!("{} {zh}", count(number)),
-    )
 }
 
 /// A count in a table: nothing is muted.
@@ -175,16 +96,6 @@ pub(super) fn credit_word(lang: Lang, credit: Option<&str>) -> &'static str {
 mod tests {
     use super::*;
     use crate::operate::search::STATUSES;
-
-    #[test]
-    fn counts_have_their_thousands_apart_and_ages_two_units_at_most() {
-        assert_eq!(
-            [count(0), count(999), count(1_000), count(-12_345_678)],
-            ["0", "999", "1,000", "-12,345,678"]
-        );
-        let ages = [41, 61, 3_600, 5_400, 90_000].map(|secs| age(TimeDelta::seconds(secs)));
-        assert_eq!(ages, ["41 s", "1 min", "1 h", "1 h 30 min", "1 d 1 h"]);
-    }
 
     #[test]
     fn a_masked_openid_tells_nobody_apart_from_the_rest() {

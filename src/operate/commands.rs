@@ -28,6 +28,7 @@ pub mod schedules;
 pub mod selection;
 pub mod templates;
 pub mod tokens;
+pub mod top;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -88,6 +89,8 @@ pub enum OperateCommand {
     Forecast(forecast::ForecastArgs),
     /// One glance: backlog, doubts, failures, workers, pauses, tokens, and what to do next
     Status(looks::StatusArgs),
+    /// The overview on the terminal, live; once with --once, for scripts with --json
+    Top(top::TopArgs),
     /// Everything that would otherwise be found out too late, with the next step; exit code 1 when something fails
     Doctor(doctor::DoctorArgs),
     /// What happened to one notification, why, and what happens next
@@ -152,6 +155,14 @@ pub async fn run(
         return Err(no_connection(&source));
     }
     let store = Store::connect_lazy(address, settings.route(), 1, DEADLINE);
+    if let OperateCommand::Top(args) = &command
+        && !args.once
+        && !output.json
+    {
+        let is_coloured = Style::of_stdout(output.color) != Style::PLAIN;
+        top::watch(args, &store, is_coloured).await?;
+        return Ok(Exit::Done.into());
+    }
     let operator = Operator {
         store: &store,
         settings: Some(settings),
@@ -213,6 +224,7 @@ pub async fn execute_as(
         OperateCommand::Quiet(command) => quiet::run(command, store).await,
         OperateCommand::Forecast(args) => forecast::run(args, store).await,
         OperateCommand::Status(args) => looks::status(args, store).await,
+        OperateCommand::Top(args) => top::look_once(&args, store).await,
         OperateCommand::Doctor(args) => doctor::run(args, operator).await,
         OperateCommand::Explain(args) => looks::explain(args, store).await,
         OperateCommand::Find(args) => find::find(args, store).await,

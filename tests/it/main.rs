@@ -39,6 +39,7 @@ mod simulate;
 mod templates;
 mod tidy;
 mod tokens;
+mod top;
 mod views;
 mod wechat_client;
 mod worker;

@@ -7,10 +7,11 @@ use maud::html;
 use serde::Deserialize;
 
 use super::verb::{frame_who, reason_is_missing};
-use super::{answer, made, name_of, question};
+use super::{answer, made, question};
 use crate::console::frame::{self, head};
 use crate::console::visit::{Operator, Visit};
 use crate::console::words::{count, foreign, foreign_or_dash, time_or_dash};
+use crate::operate::overview::name_of;
 use crate::store::StoreError;
 
 pub(in crate::console) async fn show(visit: Visit) -> Response {

@@ -5,12 +5,13 @@ use chrono::Utc;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{answer, app_choice, made, name_of, question};
+use super::{answer, app_choice, made, question};
 use crate::console::frame::{self, head};
 use crate::console::visit::{Operator, Visit};
 use crate::console::words::{
     age, credit_word, foreign, foreign_or_dash, number, time, time_or_dash,
 };
+use crate::operate::overview::name_of;
 use crate::store::StoreError;
 use crate::store::verbs::Filter;
 

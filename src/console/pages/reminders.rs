@@ -11,11 +11,12 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::verb::{frame_who, reason_is_missing};
-use super::{answer, app_choice, made, name_of, nothing_here_for, question};
+use super::{answer, app_choice, made, nothing_here_for, question};
 use crate::console::chart::{self, Series};
 use crate::console::frame::{self, head};
 use crate::console::visit::{Operator, Visit};
 use crate::console::words::{Lang, count, foreign, number, time, time_or_dash};
+use crate::operate::overview::name_of;
 use crate::store::schedules::{FireOutcome, ForecastHour, NextFire, Schedule};
 use crate::store::{StoreError, describe};
 
