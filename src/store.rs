@@ -19,6 +19,7 @@ mod errcodes;
 mod events;
 mod kernel;
 mod kinds;
+pub mod privacy;
 pub mod quiet;
 pub mod quotas;
 pub mod reminders;

@@ -137,6 +137,8 @@ pub(crate) struct Options {
     pub(crate) doubt: DoubtPolicy,
     pub(crate) claim: ClaimPolicy,
     pub(crate) history_months: i32,
+    pub(crate) data_days: i32,
+    pub(crate) openid_days: i32,
     pub(crate) appids: Vec<String>,
     pub(crate) until_empty: bool,
 }

@@ -241,6 +241,20 @@ settings! {
         rule: Whole(1, 1200),
         help: "how long final rows are kept",
     }
+    data_days: i32 {
+        name: "WXNOTIFY_DATA_DAYS",
+        unit: "days",
+        default: Some("0"),
+        rule: Whole(0, 36500),
+        help: "how long final rows keep their texts; 0: as long as the row",
+    }
+    openid_days: i32 {
+        name: "WXNOTIFY_OPENID_DAYS",
+        unit: "days",
+        default: Some("0"),
+        rule: Whole(0, 36500),
+        help: "how long final rows name their receiver, for whom a pseudonym stands then; 0: as long as the row",
+    }
     log_filter: String {
         name: "WXNOTIFY_LOG",
         unit: "filter",

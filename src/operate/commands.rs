@@ -21,6 +21,7 @@ pub mod looks;
 pub mod new_schedule;
 pub mod paced;
 pub mod past;
+pub mod person;
 pub mod quiet;
 pub mod quota;
 pub mod rid;
@@ -101,6 +102,9 @@ pub enum OperateCommand {
     Reveal(find::RevealArgs),
     /// Notifications as CSV or NDJSON on standard output, without receivers and texts; the export is recorded
     Export(find::ExportArgs),
+    /// Everything that is kept of one user, as a file; and its erasure
+    #[command(subcommand)]
+    Person(person::PersonCommand),
     /// Attempts of the last 24 hours that failed, by errcode: what it means and what to do
     Failures(past::FailuresArgs),
     /// How long messages of the last hour took, from due to sent and to confirmed
@@ -230,6 +234,7 @@ pub async fn execute_as(
         OperateCommand::Find(args) => find::find(args, store).await,
         OperateCommand::Reveal(args) => find::reveal(args, store).await,
         OperateCommand::Export(args) => find::export(args, store).await,
+        OperateCommand::Person(command) => person::run(command, store).await,
         OperateCommand::Failures(args) => past::failures(args, store).await,
         OperateCommand::Latency(args) => past::latency(args, store).await,
         OperateCommand::Actions(args) => past::actions(args, store).await,

@@ -181,7 +181,7 @@ impl Store {
     }
 
     /// Runs one operator's statement in a transaction of its own.
-    async fn as_operator<R>(
+    pub(super) async fn as_operator<R>(
         &self,
         actor: &str,
         query: sqlx::query::QueryAs<'_, Postgres, R, sqlx::postgres::PgArguments>,

@@ -296,6 +296,8 @@ impl Options {
                 holds_unclaimed: settings.unclaimed_accept == UnclaimedAccept::Hold,
             },
             history_months: settings.history_months,
+            data_days: settings.data_days,
+            openid_days: settings.openid_days,
             appids,
             until_empty: options.until_empty,
         }

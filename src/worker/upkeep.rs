@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use super::Worker;
 use crate::legible::{command, few};
+use crate::store::privacy::Forgotten;
 use crate::store::{EVENTS_A_CALL, Store, StoreError};
 use crate::telemetry::{self, Restraint};
 use crate::wechat::errcode::ErrcodeTable;
@@ -203,6 +204,7 @@ impl Maintenance {
         }
         if self.is_time("books", BOOKS_EVERY) {
             complain("books", self.keep_books().await);
+            complain("forgetting", self.forget_old().await);
         }
         if self.is_time("rules", RULES_EVERY) {
             complain("rules", self.read_rules().await);
@@ -267,6 +269,22 @@ impl Maintenance {
         for _ in 0..BOOK_ROUNDS {
             if self.store.keep_unconfirmed().await? {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets texts and receivers of the history that are older than the settings allow.
+    async fn forget_old(&self) -> Result<(), StoreError> {
+        let options = &self.worker.options;
+        for (book, days) in [
+            (Forgotten::Data, options.data_days),
+            (Forgotten::Openids, options.openid_days),
+        ] {
+            for _ in 0..BOOK_ROUNDS {
+                if days == 0 || self.store.forget_old(book, days).await? {
+                    break;
+                }
             }
         }
         Ok(())

@@ -27,6 +27,7 @@ mod operate;
 mod operator_queries;
 mod paced;
 mod postgres;
+mod privacy;
 mod quotas;
 mod random_rows;
 mod readme;

@@ -21,7 +21,7 @@ begin
     if p_verb = 'redrive' then
         insert into operator_batch_rows (batch_id, id, cause, result)
         select v_id, h.id, concat_ws(' ', h.status, h.errcode, h.credit),
-               case when r.redriven_id is not null then 'already redriven' when h.openid is null then 'has no receiver' end
+               case when r.redriven_id is not null then 'already redriven' when h.openid is null or h.openid like 'erased-%' then 'has no receiver' end
         from notification_history h left join notification_redrives r on r.redriven_id = h.id
         where h.status = any (case when p_filter->'statuses' is null then array['dead'] else array(select jsonb_array_elements_text(p_filter->'statuses')) end)
           and h.status in ('dead', 'unresolved', 'expired', 'cancelled')

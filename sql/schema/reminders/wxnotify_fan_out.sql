@@ -49,7 +49,8 @@ begin
         return 0;
     end;
     update reminder_fires r
-    set cursor = coalesce(v_chunk.last_openid, r.cursor), audience = r.audience + v_chunk.seen, made = r.made + v_chunk.made, refused = r.refused + v_chunk.seen - v_chunk.made,
+    -- Done, it names nobody any more.
+    set cursor = case when v_chunk.seen < p_rows then '' else coalesce(v_chunk.last_openid, r.cursor) end, audience = r.audience + v_chunk.seen, made = r.made + v_chunk.made, refused = r.refused + v_chunk.seen - v_chunk.made,
         version = s.version, state = case when v_chunk.seen < p_rows then 'done' else 'open' end, chunk_at = clock_timestamp(), failures = 0,
         reason = coalesce(v_chunk.rule, case when r.failures = 0 then r.reason end)
     where r.schedule_id = f.schedule_id and r.local_at = f.local_at and r.fold = f.fold;

@@ -22,6 +22,8 @@ begin
             result := case when exists (select 1 from pending_notifications p where p.id = redrive_notifications.id) then 'not final' else 'not found' end;
         elsif v_row.status not in ('dead', 'unresolved', 'expired', 'cancelled') then
             result := v_row.status;
+        elsif v_row.openid like 'erased-%' then
+            result := 'its receiver was erased';
         elsif v_row.openid is null then
             result := 'has no receiver: its login code was never exchanged';
         else
