@@ -9,6 +9,7 @@
 pub mod comparison;
 pub mod incidents;
 pub mod plan;
+mod reminders;
 pub mod screen;
 mod stage;
 
@@ -138,10 +139,11 @@ pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
         writeln!(std::io::stdout(), "{document:#}")?;
     } else {
         screen.compare(&comparison, &performance.ledger);
+        reminders::show(&stage, &screen).await?;
         show_what_next(
             &performance,
             args.keep.then_some((&*database_url, &stage, &*listen)),
-            took,
+            began.elapsed(),
             &screen,
         );
     }

@@ -4,7 +4,7 @@ use chrono::{DateTime, FixedOffset, SecondsFormat, Utc};
 use maud::{Markup, html};
 
 use crate::legible::legible;
-pub(super) use crate::operate::words::{Lang, age, count, counted, seconds};
+pub(super) use crate::operate::words::{Lang, age, count, counted, fire_reason, seconds};
 
 /// Without JavaScript times are China's; with it, the reader's.
 fn china(at: DateTime<Utc>) -> DateTime<FixedOffset> {

@@ -35,7 +35,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(45);
 pub(super) struct Stage<'a> {
     plan: &'a Plan,
     screen: &'a Screen,
-    pool: PgPool,
+    pub(super) pool: PgPool,
     pub(super) fake: FakeWechat,
     stop: CancellationToken,
     worker: JoinHandle<Result<RunEnd, RunError>>,

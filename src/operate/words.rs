@@ -105,6 +105,41 @@ pub fn counted(lang: Lang, number: i64, en: &str, zh: &str) -> String {
     )
 }
 
+/// Why a time of a reminder was not fired, or not to its end, as `reminder_outcomes` says it. What an operator or a rule said in words of their own
+/// stays as it is.
+#[must_use]
+pub fn fire_reason(lang: Lang, reason: &str) -> String {
+    if lang == Lang::En {
+        return reason.to_owned();
+    }
+    if let Some((what, rows)) = reason.split_once(" after ") {
+        let what = match what {
+            "paused" => "暂停",
+            "too late" => "已过有效期",
+            "deleted" => "提醒被删除",
+            _ => return reason.to_owned(),
+        };
+        return format!("{what}（此前已生成 {rows} 条）");
+    }
+    if let Some(who) = reason.strip_prefix("skipped by ") {
+        return format!("由 {who} 跳过");
+    }
+    match reason {
+        "paused" => "当时处于暂停",
+        "missed" => "停机期间错过，未补",
+        "too late" => "已过有效期",
+        "quiet hours" => "落在安静时段",
+        "not approved" => "接收者较多，尚未批准",
+        "no workday" => "不是工作日",
+        "no holiday" => "不是节假日",
+        "over" => "已结束",
+        "edited while sending" => "发送期间被修改",
+        "edited before it was made" => "生成之前被修改",
+        other => other,
+    }
+    .to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +152,26 @@ mod tests {
         );
         let ages = [41, 61, 3_600, 5_400, 90_000].map(|secs| age(TimeDelta::seconds(secs)));
         assert_eq!(ages, ["41 s", "1 min", "1 h", "1 h 30 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn a_reason_of_ours_is_translated_and_anothers_words_are_not() {
+        for (reason, said) in [
+            ("paused after 17", "暂停（此前已生成 17 条）"),
+            ("quiet hours", "落在安静时段"),
+            (
+                "skipped by anna: rain after all",
+                "skipped by anna: rain after all",
+            ),
+            ("skipped by anna", "由 anna 跳过"),
+            (
+                "pending_notifications.data: too long",
+                "pending_notifications.data: too long",
+            ),
+        ] {
+            assert_eq!(fire_reason(Lang::Zh, reason), said);
+            assert_eq!(fire_reason(Lang::En, reason), reason);
+        }
     }
 
     #[test]

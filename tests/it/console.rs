@@ -243,7 +243,7 @@ fn forms(id: i64) -> Vec<(String, &'static str)> {
     .into();
     forms.extend(["pause", "resume"].map(|verb| (format!("/apps/{APP}/{verb}"), "operator")));
     forms.extend(["start", "stop", "undo"].map(|verb| (format!("/batches/1/{verb}"), "operator")));
-    let of_reminders = ["pause", "resume", "skip", "test"];
+    let of_reminders = ["pause", "resume", "skip", "approve", "test"];
     forms.extend(of_reminders.map(|verb| (format!("/reminders/1/{verb}"), "operator")));
     forms.push(("/preview".to_owned(), "operator"));
     forms.push(("/sessions/end".to_owned(), "admin"));
@@ -872,6 +872,29 @@ async fn a_reminder_is_tried_on_one_user_and_a_rule_it_breaks_is_told() {
     let refused = operator.post(&test, &[("openid", "oLong")]).await;
     assert!(refused.body.contains("thing1"), "{}", refused.body);
     assert_eq!(console.actions("test_fire").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_reminder_to_many_is_approved_as_it_is_now() {
+    let console = Console::new().await;
+    let one = console.schedule(json!({"name": "one"})).await;
+    let id = console.schedule(json!({"audience": "list"})).await;
+    let operator = console.log_in("operator").await;
+    let of_one = operator.get(&format!("/reminders/{one}")).await.body;
+    assert!(!of_one.contains("Approve…"), "one user needs no approval");
+    let path = format!("/reminders/{id}");
+    assert!(operator.get(&path).await.body.contains("Approve…"));
+    let (approve, form) = (format!("{path}/approve"), [("note", "looked at it")]);
+    assert_eq!(operator.post(&approve, &form).await.location(), path);
+    let approved = operator.get(&path).await.body;
+    assert!(approved.contains("approved as it is now") && !approved.contains("Approve…"));
+    let again = operator.post(&approve, &form).await.body;
+    assert!(again.contains("approved already"), "{again}");
+    assert_eq!(console.actions("approve_schedule").await.len(), 1);
+    let edit =
+        format!("update reminder_schedules set data = '{{\"thing1\": \"other\"}}' where id = {id}");
+    run(console.queue.pool(), &edit).await;
+    assert!(operator.get(&path).await.body.contains("Approve…"));
 }
 
 #[tokio::test]

@@ -209,3 +209,20 @@ fn the_command_answers_with_the_table_as_json_and_exit_code_0() {
     assert_eq!(document["disagreements"].as_array().unwrap().len(), 0);
     assert_eq!(document["fates"].as_array().unwrap().len(), Fate::ALL.len());
 }
+
+#[test]
+fn the_command_shows_a_reminder_that_recurs_one_that_is_not_true_and_a_shortfall() {
+    let output = wxnotify()
+        .args(["demo", "--rows", "160", "--color", "never"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for words in [
+        "habit fired 5 times, a second apart: 3 sent, 2 without a credit",
+        "so 1 message was not sent",
+        "the forecast: 2 of tomorrow's guests will lack a credit",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}

@@ -15,7 +15,7 @@ use super::{answer, app_choice, made, nothing_here_for, question};
 use crate::console::chart::{self, Series};
 use crate::console::frame::{self, head};
 use crate::console::visit::{Operator, Visit};
-use crate::console::words::{Lang, count, foreign, number, time, time_or_dash};
+use crate::console::words::{Lang, count, fire_reason, foreign, number, time, time_or_dash};
 use crate::operate::overview::name_of;
 use crate::store::schedules::{FireOutcome, ForecastHour, NextFire, Schedule};
 use crate::store::{StoreError, describe};
@@ -180,6 +180,7 @@ async fn show_one(visit: &Visit, id: i64) -> Result<Response, StoreError> {
             @if schedule.paused_at.is_some() { a.btn href=(format!("/reminders/{id}/resume")) { (lang.pick("Resume…", "恢复…")) } }
             @else { a.btn href=(format!("/reminders/{id}/pause")) { (lang.pick("Pause…", "暂停…")) } }
             @if schedule.next_at.is_some() { a.btn href=(format!("/reminders/{id}/skip")) { (lang.pick("Skip the next time…", "跳过下一次…")) } }
+            @if schedule.audience != "one" && !schedule.approved { a.btn href=(format!("/reminders/{id}/approve")) { (lang.pick("Approve…", "批准…")) } }
             a.btn href=(format!("/reminders/{id}/test")) { (lang.pick("Send to one user…", "发给一个用户试试…")) }
         }
         div.split {
@@ -201,10 +202,22 @@ fn schedule_box(lang: Lang, schedule: &Schedule) -> Markup {
                 dt { "template_id" } dd.mono { (foreign(&schedule.template_id)) }
                 dt { (lang.pick("when", "何时")) } dd { span.mono { (foreign(&schedule.calendar)) } " " (foreign(&schedule.time_zone)) }
                 dt { (lang.pick("audience", "受众")) } dd { (audience_word(lang, &schedule.audience)) }
+                dt { (lang.pick("in quiet hours", "安静时段")) } dd { (quiet_word(lang, &schedule.quiet)) }
+                @if let Some(check) = &schedule.still_true { dt { (lang.pick("asked before each send", "发送前核实")) } dd.mono { (foreign(check)) } }
+                @if schedule.approved { dt { (lang.pick("approval", "批准")) } dd { (lang.pick("approved as it is now", "现状已批准")) } }
                 dt { "producer" } dd { (foreign(&schedule.producer)) }
                 @if let Some(at) = schedule.paused_at { dt { (lang.pick("paused since", "暂停自")) } dd { (time(at)) } }
             }
         }
+    }
+}
+
+fn quiet_word(lang: Lang, quiet: &str) -> &str {
+    match quiet {
+        "hold" => lang.pick("waits until they end", "等到结束后发送"),
+        "drop" => lang.pick("that time is skipped", "跳过那一次"),
+        "ignore" => lang.pick("goes out all the same", "照常发送"),
+        other => other,
     }
 }
 
@@ -218,7 +231,7 @@ fn next_box(lang: Lang, schedule: &Schedule, fires: &[NextFire]) -> Markup {
                 tbody { @for fire in fires { tr {
                     th scope="row" { (wall(fire.local_at)) @if fire.fold > 0 { small { (lang.pick("the second of the two", "两次中的第二次")) } } }
                     td.n { (wall(fire.fire_at.naive_utc())) }
-                    td { @if let Some(reason) = &fire.skipped { span.warn { (lang.pick("will be skipped: ", "将跳过：")) } (foreign(reason)) } }
+                    td { @if let Some(reason) = &fire.skipped { span.warn { (lang.pick("will be skipped: ", "将跳过：")) } (foreign(&fire_reason(lang, reason))) } }
                 } } }
             }
         } }
@@ -248,7 +261,7 @@ fn outcome_box(lang: Lang, outcomes: &[FireOutcome]) -> Markup {
                 thead { tr { @for (word, class) in words { th scope="col" class=[(!class.is_empty()).then_some(class)] { (word) } } } }
                 tbody { @for outcome in outcomes { tr {
                     th scope="row" { (wall(outcome.local_at)) @if outcome.times > 1 { small { (count(outcome.times)) (lang.pick(" times", " 次")) } } }
-                    td { (fire_state_word(lang, &outcome.state)) @if let Some(reason) = &outcome.reason { small { (foreign(reason)) } } }
+                    td { (fire_state_word(lang, &outcome.state)) @if let Some(reason) = &outcome.reason { small { (foreign(&fire_reason(lang, reason))) } } }
                     @for value in [outcome.audience, outcome.sent, outcome.open, outcome.in_doubt, outcome.no_credit, outcome.refused, outcome.not_true, outcome.expired, outcome.dead, outcome.cancelled] { td.n { (number(value)) } }
                 } } }
             } }
@@ -278,6 +291,13 @@ fn words_of(lang: Lang, verb: &str) -> Option<(&'static str, &'static str)> {
             lang.pick(
                 "The next time is left out and says so. What is made already is not taken back.",
                 "跳过下一次并留下记录。已生成的不会收回。",
+            ),
+        ),
+        "approve" => (
+            lang.pick("Approve", "批准"),
+            lang.pick(
+                "As it is now, it may go to more users than its mini-program allows without an approval. An edit takes the approval away.",
+                "以目前的内容，它可以发给超过该小程序免批准人数的用户。修改后需要重新批准。",
             ),
         ),
         "test" => (
@@ -405,6 +425,10 @@ async fn change(
         "resume" => (
             store.resume_schedule(id, &audit).await?,
             lang.pick("It was not paused.", "并未暂停。"),
+        ),
+        "approve" => (
+            store.approve_schedule(id, &audit).await?,
+            lang.pick("It was approved already.", "已经批准过。"),
         ),
         _ => (
             store.skip_next(id, &audit).await?.is_some(),

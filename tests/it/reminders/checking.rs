@@ -8,9 +8,11 @@ use wxnotify::operate::report::Style;
 use wxnotify::operate::{OperateCommand, execute};
 use wxnotify::store::Store;
 
+use super::working::set_time;
 use super::{Reminders, insert_schedule};
-use crate::harness::eventually;
-use crate::worker::{APP, Scene, TEMPLATE};
+use crate::harness::{PATIENCE, eventually};
+use crate::kernel::mutants::Mutant;
+use crate::worker::{APP, Program, Scene, TEMPLATE};
 
 /// A role and a schema of the business, and a check in it. The role is of this database alone, by its name.
 async fn add_business(pool: &sqlx::PgPool, body: &str) {
@@ -483,5 +485,89 @@ async fn to_more_users_than_an_operator_allows_nothing_goes_before_an_approval()
             (state, reason),
             "{openid}"
         );
+    }
+}
+
+/// The stamp not looked at: what was asked long ago, or never, goes out.
+const ANSWER_NOT_LOOKED_AT: Mutant = Mutant {
+    function: "wxnotify_judge_reminders",
+    find: "when u.unasked then 'check'",
+    replace: "when false then 'check'",
+};
+
+#[tokio::test]
+async fn nothing_with_a_check_starts_without_an_answer() {
+    for (is_mutant, expected) in [(false, 0), (true, 1)] {
+        let reminders = Reminders::new().await;
+        if is_mutant {
+            ANSWER_NOT_LOOKED_AT.apply(&reminders.queue).await;
+        }
+        let pool = reminders.queue.pool();
+        add_business(pool, ASKS_THE_TABLE).await;
+        let id = reminders
+            .schedule(json!({"business_ref": "x"}), &[5.0])
+            .await;
+        reminders.fire().await;
+        let lease = reminders.lease(id).await;
+        // The check is named while the row is leased.
+        add_check(pool, "lessons", "hold").await;
+        reminders
+            .run("select set_template_still_true('wxapp-one', 'template-1', 'lessons')")
+            .await;
+        let started = reminders.start(&lease).await.unwrap();
+        assert_eq!(started.len(), expected, "mutant: {is_mutant}");
+    }
+}
+
+/// Killed at each step of asking: another worker asks again, and each receiver gets one message or none.
+#[tokio::test]
+async fn a_worker_killed_while_it_asks_leaves_each_receiver_one_answer() {
+    const RECEIVERS: i64 = 200;
+    for point in [
+        "after:claim_checks",
+        "before:settle_checks",
+        "during:settle_checks",
+        "after:settle_checks",
+    ] {
+        let scene = Scene::new().await;
+        add_business(
+            scene.pool(),
+            "return array(select r from unnest(p_refs) r where r not like '%5');",
+        )
+        .await;
+        add_check(scene.pool(), "lessons", "hold").await;
+        let columns = json!({
+            "appid": APP, "template_id": TEMPLATE, "audience": "list", "cron": "* * * * *", "business_ref": "all", "still_true": "lessons", "fires_max": 1,
+        });
+        let id = insert_schedule(scene.pool(), columns).await.unwrap();
+        sqlx::query("insert into reminder_audience (schedule_id, openid, ref) select $1, 'o' || n, 'lesson-' || n from generate_series(1, $2) n")
+            .bind(id)
+            .bind(RECEIVERS)
+            .execute(scene.pool())
+            .await
+            .unwrap();
+        set_time(&scene, id, 1.0).await;
+        let mut victim: Program =
+            scene.spawn(&[("FAILPOINT", point), ("WXNOTIFY_WORKER", "victim")]);
+        let ended = tokio::time::timeout(PATIENCE, victim.end()).await;
+        assert!(ended.is_ok(), "{point} was not passed: {}", victim.log());
+        scene.until_its_sessions_end().await;
+        scene.lapse_leases().await;
+        // Its claims lapse, too.
+        sqlx::raw_sql("set gin_fuzzy_search_limit = 20784; update pending_notifications set check_at = clock_timestamp() where waiting_for = 'check'; reset gin_fuzzy_search_limit")
+            .execute(scene.pool())
+            .await
+            .unwrap();
+        let _next = scene.start(&[
+            ("WXNOTIFY_WORKER", "next"),
+            ("WXNOTIFY_DOUBT_WINDOW_SECS", "0.3"),
+        ]);
+        eventually(point, async || {
+            let outcome = "select count(*) from reminder_outcomes where made = 200 and sent = 180 and not_true = 20";
+            (scene.count(outcome).await == 1).then_some(())
+        })
+        .await;
+        let ended = format!("select count(*) from notification_history where schedule_id = {id}");
+        assert_eq!(scene.count(&ended).await, RECEIVERS, "{point}");
     }
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use super::Reminders;
+use crate::kernel::mutants::Mutant;
 use crate::kernel::{APP, Outcome};
 
 /// Hours of UTC that it is in the middle of now.
@@ -301,7 +302,7 @@ async fn what_expires_in_quiet_hours_says_so() {
     reminders
         .queue
         .force(&format!(
-            "update pending_notifications set due = clock_timestamp() - interval '1 s', expire_at = clock_timestamp() - interval '1 s' where id = {id}"
+            "update pending_notifications set due = now() - interval '1 s', expire_at = now() - interval '1 s' where id = {id}"
         ))
         .await;
     reminders
@@ -335,4 +336,27 @@ async fn bad_quiet_hours_are_refused_with_the_rule() {
     }
     let kept = "select count(*) from notification_quiet_hours";
     assert_eq!(reminders.count(kept).await, 0);
+}
+
+/// The hours not looked at when a row starts: what was made before they were set goes out in them.
+const HOURS_NOT_LOOKED_AT: Mutant = Mutant {
+    function: "wxnotify_judge_reminders",
+    find: "when u.quiet is not null then 'quiet'",
+    replace: "when false then 'quiet'",
+};
+
+#[tokio::test]
+async fn nothing_starts_in_quiet_hours() {
+    for (is_mutant, expected) in [(false, 0), (true, 1)] {
+        let reminders = Reminders::new().await;
+        if is_mutant {
+            HOURS_NOT_LOOKED_AT.apply(&reminders.queue).await;
+        }
+        let id = reminders.schedule(json!({}), &[5.0]).await;
+        reminders.fire().await;
+        let lease = reminders.lease(id).await;
+        reminders.hush(NOW).await;
+        let started = reminders.start(&lease).await.unwrap();
+        assert_eq!(started.len(), expected, "mutant: {is_mutant}");
+    }
 }

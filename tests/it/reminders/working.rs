@@ -17,7 +17,7 @@ async fn schedule(scene: &Scene, mut columns: serde_json::Value) -> i64 {
 }
 
 /// Lets the schedule have one time alone, `secs` from now; workers compute it anew only days later.
-async fn set_time(scene: &Scene, id: i64, secs: f64) {
+pub async fn set_time(scene: &Scene, id: i64, secs: f64) {
     sqlx::query("select wxnotify_apply_changes()")
         .execute(scene.pool())
         .await
