@@ -800,6 +800,18 @@ mod tests {
             record_repeated_answer();
             record_callback("wx1", "stored");
             record_login("wx1", "openid");
+            record_fires(1);
+            record_check("lessons", true);
+            record_reminders(&ReminderCounts {
+                open_fires: 1,
+                skipped: 2,
+                lag_secs: 0.5,
+                waiting_quiet: 3,
+                waiting_check: 4,
+                results: vec!["sent".to_owned()],
+                ended: vec![5],
+                counted_at: Utc::now(),
+            });
             counter!(PANICS).increment(1);
             gauge!(BUILD_INFO, "version" => "0").set(1.0);
         });

@@ -379,7 +379,7 @@ fn worker_line(page: &Page<'_>, worker: &LiveWorker) -> Line<'static> {
     let is_well = silent <= SILENT_AFTER;
     let (name, rows, ago) = (legible(&worker.name), worker.in_flight, age(silent));
     let words = page.lang.pick(
-        format!("{name}  {rows} in flight, seen {ago} ago"),
+        format!("{name}  {rows} in flight, {ago} ago"),
         format!("{name}  {rows} 条发送中，{ago} 前有心跳"),
     );
     Line::styled(
@@ -594,7 +594,7 @@ mod tests {
             "sent a minute 812",
             "p95 0.4 s",
             "oldest 3 min",
-            "one  7 in flight, seen 1 min ago",
+            "one  7 in flight, 1 min ago",
             "wx10",
             "q quit",
         ] {
