@@ -13,7 +13,7 @@ endif
 # Names of tests, or parts of them; without, all.
 TESTS ?=
 
-.PHONY: help demo test check bench chaos soak fuzz fuzz-compilers postgres-server cargo-deny
+.PHONY: help demo test browser check bench chaos soak fuzz fuzz-compilers postgres-server cargo-deny
 
 help:
 	@echo "make demo   see the whole program at work on a throwaway Postgres and a fake WeChat (ARGS=--keep: it stays up)"
@@ -21,6 +21,7 @@ help:
 	@echo "make chaos  break everything under load and compare every row (SCENARIOS='kill_9 disk_full' SENDS=40000 SEED=7)"
 	@echo "make soak   steady load with faults; memory, connections and table sizes as CSV and SVG (SECS=3600 RATE=150)"
 	@echo "make fuzz   the fuzz targets with the nightly compiler (TARGETS='xml data' FUZZ_SECS=3600)"
+	@echo "make browser   the console in a real Chromium, each page, both languages; needs npm and chromium (PICTURES=folder keeps pictures)"
 	@echo "make check  formatting, lints, documentation, licences and sources of dependencies"
 	@echo "make bench  measure it against its ceilings and its peers (ROUNDS=3 SCENARIOS=drain,wake; see bench/README.md)"
 
@@ -29,6 +30,12 @@ demo: postgres-server
 
 test: postgres-server
 	$(WITH_PG) $(CARGO) test --locked --no-fail-fast $(if $(TESTS),--test it -- $(TESTS))
+
+# CHROMIUM=/path/to/chromium where it is not /usr/bin/chromium; PICTURES=folder keeps pictures there.
+browser: postgres-server
+	$(CARGO) build --locked
+	cd tests/browser && npm ci --no-audit --no-fund
+	$(WITH_PG) cd tests/browser && WXNOTIFY="$(abspath target/debug/wxnotify)" $(if $(PICTURES),PICTURES="$(abspath $(PICTURES))") npm test
 
 check: cargo-deny
 	$(CARGO) fmt --check

@@ -4,10 +4,9 @@ create table privacy_key (
     key      bytea not null,
     constraint there_is_one check (only_one)
 );
-comment on table privacy_key is 'Makes the pseudonyms of erased receivers. wxnotify''s own; nobody may read it.';
+comment on table privacy_key is 'Makes the pseudonyms of erased receivers; made with the first of them. wxnotify''s own; nobody may read it.';
 comment on column privacy_key.only_one is 'There is one row.';
 comment on column privacy_key.key is '32 random bytes.';
-insert into privacy_key (key) values (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'));
 
 alter table notification_books
     drop constraint book_is_known,

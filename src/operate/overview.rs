@@ -212,7 +212,7 @@ impl Overview {
         lasting
             .map(|pause| {
                 let app = name_of(&self.apps, &pause.appid);
-                let reason = pause.reason.as_deref().unwrap_or_default();
+                let reason = pause_reason(pause, lang);
                 let what = match &pause.template_id {
                     Some(template) => lang.pick(
                         format!("Template {template} of app {app} sends nothing: {reason}"),
@@ -319,6 +319,22 @@ impl Overview {
             });
         }
         needs
+    }
+}
+
+/// Why it is paused. What an operator wrote stays as it is.
+fn pause_reason(pause: &Pause, lang: Lang) -> String {
+    let said = pause.reason.clone().unwrap_or_default();
+    match (
+        lang,
+        pause.reason_code.as_str(),
+        pause.errcode,
+        &pause.meaning_zh,
+    ) {
+        (Lang::Zh, "unknown_app", ..) => "小程序未登记".to_owned(),
+        (Lang::Zh, "template_removed", ..) => "微信的模板列表中已没有该模板".to_owned(),
+        (Lang::Zh, _, Some(errcode), Some(meaning)) => format!("{errcode} {meaning}"),
+        _ => said,
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wxnotify::console;
+use wxnotify::demo::incidents;
 use wxnotify::store::Store;
 
 use crate::harness;
@@ -1057,4 +1058,56 @@ async fn when_the_database_is_away_a_page_says_so_and_comes_back() {
         body.contains("The database does not answer") && body.contains("data-again"),
         "{body}"
     );
+}
+
+/// What a reader sees of a page.
+fn words_of(page: &str) -> String {
+    let mut words = String::new();
+    let mut is_inside = false;
+    for letter in page.chars() {
+        match letter {
+            '<' => is_inside = true,
+            '>' => is_inside = false,
+            letter if !is_inside => words.push(letter),
+            _ => {}
+        }
+    }
+    for (escaped, letter) in [
+        ("&quot;", "\""),
+        ("&#39;", "'"),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&amp;", "&"),
+    ] {
+        words = words.replace(escaped, letter);
+    }
+    words
+}
+
+#[tokio::test]
+async fn each_of_forty_incidents_is_found_by_the_box_and_explained_rightly_on_its_page() {
+    let console = Console::new().await;
+    run(console.queue.pool(), "delete from wechat_apps").await;
+    incidents::load(&mut console.queue.session().await)
+        .await
+        .unwrap();
+    let operator = console.log_in("operator").await;
+    let mut wrong = Vec::new();
+    for incident in incidents::list() {
+        let found = operator
+            .get(&format!("/find?q={}", incident.business_ref()))
+            .await;
+        let page = if found.status == StatusCode::OK {
+            let link = found.body.split("href=\"/n/").nth(1).unwrap_or_default();
+            let id: String = link.chars().take_while(char::is_ascii_digit).collect();
+            operator.get(&format!("/n/{id}")).await
+        } else {
+            operator.get(found.location()).await
+        };
+        let words = words_of(&page.body);
+        if !words.contains(&incident.business_ref()) || !words.contains(incident.answer) {
+            wrong.push(format!("{incident:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -181,16 +181,27 @@ fn batch_head(lang: Lang, batch: &Batch) -> Markup {
     }
 }
 
+/// How many rows died since their user's credit was gone.
+fn rows_without_credit(causes: &[&BatchCause]) -> i64 {
+    let gone = causes.iter().filter(|cause| cause.cause.ends_with(" gone"));
+    gone.map(|cause| cause.rows).sum()
+}
+
 fn preview_content(visit: &Visit, batch: &Batch, causes: &[BatchCause]) -> Markup {
     let lang = visit.lang;
     let (meant, left_out): (Vec<_>, Vec<_>) =
         causes.iter().partition(|cause| cause.result.is_none());
     let costs = batch.verb == "redrive";
+    let gone = rows_without_credit(&meant);
     html! {
         div.split {
             div {
+                @if costs && gone > 0 { (frame::note("warn", "warn", &html! { (lang.pick(
+                    format!("{} of them have no credit left: they meet 43101 again, unless their users have accepted since.", count(gone)),
+                    format!("其中 {} 行的次数已不存在：除非用户此后又同意过，否则会再次返回 43101。", count(gone)),
+                )) })) }
                 section {
-                    p.big { (counted(lang, batch.waiting, "row", "行")) @if costs { " = " (counted(lang, batch.waiting, "credit", "个次数")) } @if batch.more { " " span.warn { (lang.pick("(more match: the first of them)", "（匹配更多，仅取前面部分）")) } } }
+                    p.big { (counted(lang, batch.waiting, "row", "行")) @if costs { " = " (counted(lang, batch.waiting - gone, "credit", "个次数")) } @if batch.more { " " span.warn { (lang.pick("(more match: the first of them)", "（匹配更多，仅取前面部分）")) } } }
                     p.muted { @match batch.verb.as_str() {
                         "redrive" => (lang.pick("A new notification is inserted from each; the old row stays in the history and is redriven once.", "将从每一行插入一条新的通知；旧行留在历史中，各只能重投一次。")),
                         "cancel" => (lang.pick("They will not be sent. What is being sent at that moment is left alone.", "将不再发送。届时正在发送的不会改动。")),
@@ -389,6 +400,20 @@ async fn show_list(visit: &Visit) -> Result<Response, StoreError> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+
+    #[test]
+    fn what_died_since_its_credit_was_gone_costs_none_and_is_counted() {
+        let cause = |cause: &str, rows| BatchCause {
+            cause: cause.to_owned(),
+            result: None,
+            rows,
+            first_id: 1,
+            last_id: 9,
+        };
+        let (gone, kept) = (cause("dead 43101 gone", 4), cause("dead 47003 kept", 3));
+        assert_eq!(rows_without_credit(&[&gone, &kept]), 4);
+        assert_eq!(rows_without_credit(&[&kept]), 0);
+    }
 
     #[test]
     fn what_is_left_empty_is_no_condition_and_what_is_no_number_neither() {
