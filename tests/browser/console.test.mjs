@@ -58,6 +58,16 @@ for (const look of looks) {
         assert.deepEqual(faults.violations.map((fault) => `${fault.id}: ${fault.nodes[0].html}`), [], path);
         const width = await page.evaluate(() => document.documentElement.scrollWidth);
         assert.ok(width <= look.viewport.width, `${path} is ${width} wide`);
+        // What a section clips does not make the page wider.
+        const clipped = await page.evaluate(() =>
+          [...document.querySelectorAll('main section .btn, main section button')]
+            .filter((verb) => {
+              const [inner, outer] = [verb, verb.closest('section')].map((part) => part.getBoundingClientRect());
+              return inner.width > 0 && (inner.left < outer.left || (inner.right > outer.right && getComputedStyle(verb.closest('section')).overflowX === 'hidden'));
+            })
+            .map((verb) => verb.outerHTML),
+        );
+        assert.deepEqual(clipped, [], `${path}: cut off`);
         if (kept[path]) await keep(page, `${kept[path]}${lang === 'zh' ? '.zh' : ''}-${look.name}`);
       }
       await page.context().close();
