@@ -1,6 +1,8 @@
 //! The credit ledger: accepts and the rows that are the same tap, refusals that park and accepts that release, the books,
 //! and which 43101 it was. The kernel's functions play the worker, so that events can come at any moment.
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use wxnotify::store::{ClaimPolicy, Store};
@@ -839,6 +841,136 @@ async fn one_users_credits_are_found_by_indexes_alone() {
             .collect();
         assert!(seen.is_empty(), "{view}: {plan:#?}");
     }
+}
+
+/// The books of everybody, added up from all entries at once.
+const COUNTED_AT_ONCE: &str = "
+    select e.appid, e.openid, e.template_id, sum(e.accepts) as accepted,
+           count(*) filter (where fate = 'unclaimed') as unclaimed, count(*) filter (where fate = 'held') as held,
+           count(*) filter (where fate = 'pending') as pending, count(*) filter (where fate = 'in_doubt') as in_doubt,
+           count(*) filter (where fate = 'sent') as sent, count(*) filter (where fate = 'unresolved') as unresolved,
+           count(*) filter (where fate = 'dead_gone') as dead_gone, count(*) filter (where fate = 'dead_kept') as dead_kept,
+           count(*) filter (where fate = 'dead_unknown') as dead_unknown, count(*) filter (where fate = 'unused') as unused,
+           count(*) filter (where fate = 'elsewhere') as sent_elsewhere, max(e.finished_at) as last_finished_at
+    from notification_credit_entries e group by 1, 2, 3";
+
+const COLUMNS: &str = "appid, openid, template_id, accepted, unclaimed, held, pending, in_doubt, sent, unresolved, dead_gone, dead_kept, \
+     dead_unknown, unused, sent_elsewhere, last_finished_at";
+
+#[tokio::test]
+async fn the_books_are_the_count_over_all_entries_after_any_series_of_steps() {
+    for seed in 0..3 {
+        let books = Books::new().await;
+        let mut random = StdRng::seed_from_u64(seed);
+        for step in 0..32 {
+            take_a_step(&books, &mut random, i64::from(step)).await;
+            if step % 8 == 7 {
+                let view = format!("select {COLUMNS} from notification_credits order by openid");
+                let count = format!("select {COLUMNS} from ({COUNTED_AT_ONCE}) c order by openid");
+                let (view, count) = (books.json(&view).await, books.json(&count).await);
+                assert_eq!(view, count, "seed {seed}, step {step}");
+                assert_eq!(books.faults().await, [""; 0], "seed {seed}, step {step}");
+            }
+        }
+    }
+}
+
+/// One thing that happens to a queue of five users.
+async fn take_a_step(books: &Books, random: &mut StdRng, step: i64) {
+    let queue = &books.queue;
+    let openid = format!("user-{}", random.random_range(1..=5));
+    let any_dead = "select h.id from notification_history h where h.status = 'dead'
+        and not exists (select 1 from notification_redrives d where d.redriven_id = h.id) order by 1 limit 1";
+    match random.random_range(0..10) {
+        0..=2 => {
+            let kind = ["one_time", "one_time", "long_term"][random.random_range(0..3)];
+            let row = json!({"openid": openid, "kind": kind, "held": kind == "one_time" && random.random_bool(0.2)});
+            books.row(step - 50, row).await;
+        }
+        3 => drop(books.popup(&openid, "accept", step - 50).await),
+        4 => drop(books.popup(&openid, "reject", step - 50).await),
+        5 => books.sent_event(7_000_000 + step, step - 50).await,
+        6 => books.apply(random.random_bool(0.5)).await,
+        7 => {
+            let redrive = format!("select redrive_notification(id) from ({any_dead}) f");
+            kernel::run(queue.pool(), &redrive).await;
+        }
+        8 => {
+            let cancel = "select cancel_notification(id) from (select id from pending_notifications where in_doubt_since is null order by id limit 1) p";
+            kernel::run(queue.pool(), cancel).await;
+        }
+        _ => {
+            let Some(lease) = queue.lease("worker/1").await else {
+                return;
+            };
+            kernel::start(queue.pool(), &lease).await;
+            let outcomes: Vec<_> = lease
+                .ids
+                .iter()
+                .map(|&id| match random.random_range(0..5) {
+                    0 => Outcome::dead(id, 43101, "gone"),
+                    1 => Outcome::dead(id, 40003, "kept"),
+                    2 => Outcome::doubt(id),
+                    _ => Outcome::sent(id),
+                })
+                .collect();
+            queue.settle(&lease, &outcomes).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_without_a_receiver_stands_in_a_line_of_its_template() {
+    let books = Books::new().await;
+    let id = books.row(-50, json!({})).await;
+    kernel::run(
+        books.queue.pool(),
+        &format!("select cancel_notification({id})"),
+    )
+    .await;
+    books
+        .queue
+        .force("update notification_history set openid = null")
+        .await;
+    let lines = books
+        .json("select openid, accepted, unused from notification_credits")
+        .await;
+    assert_eq!(lines, json!([{"openid": null, "accepted": 1, "unused": 1}]));
+}
+
+#[tokio::test]
+async fn the_first_hundred_books_are_read_without_the_rest_of_the_history() {
+    let books = Books::new().await;
+    books.queue.enqueue_many(APP, 1000).await;
+    books
+        .queue
+        .force(
+            "with gone as (delete from pending_notifications returning *)
+             insert into notification_history (id, appid, status, kind, openid, template_id, data, miniprogram_state, lang, held, lane, on_doubt,
+                 attempts_max, created_at, producer, attempts, settled_by, finished_at)
+             select n * 1000000 + id, appid, 'sent', kind, openid || '-' || n, template_id, data, miniprogram_state, lang, held, lane, on_doubt,
+                 attempts_max, created_at, producer, 1, 'reply', clock_timestamp() from gone cross join generate_series(1, 60) n",
+        )
+        .await;
+    kernel::run(books.queue.pool(), "vacuum analyze notification_history").await;
+    let statement = "explain (analyze, format json) select * from notification_credits limit 100";
+    let plan: Value = sqlx::query_scalar(statement)
+        .fetch_one(books.queue.pool())
+        .await
+        .unwrap();
+    let read = rows_read(&plan[0]["Plan"]);
+    assert!((100.0..2000.0).contains(&read), "{read} rows: {plan:#}");
+}
+
+/// How many rows of the history a plan has read.
+fn rows_read(plan: &Value) -> f64 {
+    let is_history = plan["Relation Name"]
+        .as_str()
+        .is_some_and(|name| name.starts_with("notification_history"));
+    let number = |key: &str| plan[key].as_f64().unwrap_or(0.0);
+    let own = (number("Actual Rows") + number("Rows Removed by Filter")) * number("Actual Loops");
+    let parts = plan["Plans"].as_array().into_iter().flatten();
+    parts.map(rows_read).sum::<f64>() + if is_history { own } else { 0.0 }
 }
 
 #[tokio::test]

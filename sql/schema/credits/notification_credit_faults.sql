@@ -33,11 +33,12 @@ from wechat_events e
 join notification_history h on h.id = e.notification_id
 where e.answer is not null and (h.appid, h.openid, h.template_id, h.kind) is distinct from (e.appid, e.openid, e.template_id, 'one_time')
 union all
-select c.appid, c.openid, c.template_id,
-       format('unbalanced: %s accepted, %s accounted for', c.accepted,
-              c.unclaimed + c.outstanding + c.in_doubt + c.sent + c.unresolved + c.dead_gone + c.dead_kept + c.dead_unknown + c.unused), null, null
-from notification_credits c
-where c.accepted <> c.unclaimed + c.outstanding + c.in_doubt + c.sent + c.unresolved + c.dead_gone + c.dead_kept + c.dead_unknown + c.unused;
+select e.appid, e.openid, e.template_id,
+       format('unbalanced: %s accepted, %s accounted for', sum(e.accepts), count(*) filter (where e.fate not in ('claimed', 'redriven', 'withdrawn', 'elsewhere'))),
+       null, null
+from notification_credit_entries e
+group by e.appid, e.openid, e.template_id
+having sum(e.accepts) <> count(*) filter (where e.fate not in ('claimed', 'redriven', 'withdrawn', 'elsewhere'));
 
 comment on view notification_credit_faults is 'Where the books do not balance; empty while they do. Filter by appid and openid: without a filter it reads everything.';
 comment on column notification_credit_faults.appid is 'The mini-program.';
