@@ -24,6 +24,7 @@ use crate::exit::{Exit, Output};
 use crate::legible::legible_lines;
 use crate::limits;
 use crate::operate;
+use crate::operate::words::{Lang, set_reader};
 use crate::postgres;
 use crate::schema::{self, SchemaError, Standing, Step};
 use crate::signals::StopSignals;
@@ -98,6 +99,15 @@ enum Color {
     Never,
 }
 
+/// In which language to speak.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Language {
+    /// 中文
+    Zh,
+    /// English
+    En,
+}
+
 /// A durable notification queue worker for WeChat mini-program subscription messages.
 ///
 /// Business systems INSERT a row into pending_notifications; `wxnotify run` sends it through WeChat and
@@ -114,6 +124,9 @@ struct Cli {
     /// Colour the output
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     color: Color,
+    /// The language of what is printed for people [default: by LC_ALL, LC_MESSAGES or LANG]; documents and logs are English
+    #[arg(long, global = true, value_enum, value_name = "LANGUAGE")]
+    lang: Option<Language>,
     #[command(flatten)]
     settings: SettingFlags<true>,
     #[command(subcommand)]
@@ -341,6 +354,13 @@ fn start_quiet_log(sources: &Sources) -> Result<(), BadSettings> {
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let sources = cli.sources();
     let output = cli.output();
+    set_reader(
+        cli.lang
+            .map_or_else(Lang::of_environment, |language| match language {
+                Language::Zh => Lang::Zh,
+                Language::En => Lang::En,
+            }),
+    );
     match cli.command {
         Command::Migrate(args) if args.print => {
             let script = schema::print(&schema::OF_THIS_PROGRAM);

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::exit::Exit;
 use crate::legible::legible;
+use crate::operate::words::{self, phrase, reader};
 
 /// How text is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Tone {
 /// A table under construction: headings, then rows.
 #[derive(Debug, Clone)]
 pub struct Table {
-    headings: Vec<&'static str>,
+    headings: Vec<String>,
     rows: Vec<Vec<(String, Tone)>>,
     /// Columns of numbers, aligned to the right.
     numbers: Vec<usize>,
@@ -92,7 +93,7 @@ impl Table {
         Self {
             headings: headings
                 .iter()
-                .map(|heading| heading.trim_end_matches('#'))
+                .map(|heading| phrase(heading.trim_end_matches('#').to_owned()))
                 .collect(),
             rows: Vec::new(),
             numbers: (0..headings.len())
@@ -187,13 +188,13 @@ impl Report {
 
     /// A line of text with a colour.
     pub fn toned_line(&mut self, text: impl Into<String>, tone: Tone) -> &mut Self {
-        self.parts.push(Part::Line(text.into(), tone));
+        self.parts.push(Part::Line(phrase(text.into()), tone));
         self
     }
 
     /// A heading, after an empty line unless it is the first.
     pub fn heading(&mut self, text: impl Into<String>) -> &mut Self {
-        self.parts.push(Part::Heading(text.into()));
+        self.parts.push(Part::Heading(phrase(text.into())));
         self
     }
 
@@ -205,7 +206,7 @@ impl Report {
 
     /// What the reader does next.
     pub fn next(&mut self, text: impl Into<String>) -> &mut Self {
-        self.parts.push(Part::Next(text.into()));
+        self.parts.push(Part::Next(phrase(text.into())));
         self
     }
 
@@ -271,8 +272,8 @@ impl Report {
                 Part::Table(table) => text += &table.render(style),
                 Part::File(file) => text += file,
                 Part::Next(next) => {
-                    text += &bold("next:", style);
-                    text.push(' ');
+                    text += &bold(reader().pick("next:", "下一步："), style);
+                    text += reader().pick(" ", "");
                     text += &legible(next);
                     text.push('\n');
                 }
@@ -317,9 +318,9 @@ pub fn optional(value: Option<impl ToString>) -> (String, Tone) {
     cell(value.map(|value| value.to_string()).unwrap_or_default())
 }
 
-/// A moment, in UTC to the second.
+/// A moment, to the second, in the reader's zone.
 pub fn moment(time: Option<chrono::DateTime<chrono::Utc>>) -> (String, Tone) {
-    optional(time.map(|time| time.format("%Y-%m-%d %H:%M:%SZ")))
+    optional(time.map(words::moment))
 }
 
 /// The time since a moment in its two largest units, such as `3h 12m`.

@@ -1,6 +1,11 @@
 //! Words in both languages, side by side where they are used, and numbers as people read them.
 
-use chrono::TimeDelta;
+use std::sync::OnceLock;
+
+use chrono::{DateTime, FixedOffset, Local, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use super::phrases::in_chinese;
 
 /// The language of whoever reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +58,60 @@ impl Lang {
     pub fn code(self) -> &'static str {
         self.pick("en", "zh")
     }
+}
+
+/// Who reads what this process prints. Set once, by the command line; until then it is English and UTC.
+static READER: OnceLock<Lang> = OnceLock::new();
+
+/// Says in which language this process is read, and that times are to be in its zone. Only the first call counts.
+pub fn set_reader(lang: Lang) {
+    let _ = READER.set(lang);
+}
+
+/// The reader's language.
+#[must_use]
+pub fn reader() -> Lang {
+    READER.get().copied().unwrap_or(Lang::En)
+}
+
+/// Of what is said in both languages, the reader's.
+pub fn said(en: impl Into<String>, zh: impl Into<String>) -> String {
+    match reader() {
+        Lang::En => en.into(),
+        Lang::Zh => zh.into(),
+    }
+}
+
+/// What a report says word for word, in the reader's language.
+#[must_use]
+pub fn phrase(english: String) -> String {
+    match reader() {
+        Lang::En => english,
+        Lang::Zh => in_chinese(&english).map_or(english, str::to_owned),
+    }
+}
+
+/// A moment in the zone that `TZ` names, in UTC where it names none that is known, and without it in the system's.
+#[must_use]
+pub fn in_readers_zone(at: DateTime<Utc>) -> DateTime<FixedOffset> {
+    let named = std::env::var("TZ").unwrap_or_default();
+    if named.is_empty() {
+        return at.with_timezone(&Local).fixed_offset();
+    }
+    match named.trim_start_matches(':').parse::<Tz>() {
+        Ok(zone) => at.with_timezone(&zone).fixed_offset(),
+        Err(_) => at.fixed_offset(),
+    }
+}
+
+/// A moment in the reader's zone (`TZ`, else the system's) with its offset; UTC as `Z`.
+#[must_use]
+pub fn moment(at: DateTime<Utc>) -> String {
+    let here = in_readers_zone(at);
+    if READER.get().is_none() || here.offset().local_minus_utc() == 0 {
+        return at.format("%Y-%m-%d %H:%M:%SZ").to_string();
+    }
+    here.format("%Y-%m-%d %H:%M:%S %:z").to_string()
 }
 
 /// How long ago, in at most two units.

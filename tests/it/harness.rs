@@ -269,6 +269,8 @@ pub fn wxnotify() -> std::process::Command {
             command.env_remove(name);
         }
     }
+    // What it says must not depend on who tests.
+    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
     command
 }
 

@@ -21,6 +21,7 @@ mod harness;
 mod http;
 mod incidents;
 mod kernel;
+mod languages;
 mod model;
 mod month;
 mod operate;

@@ -11,6 +11,7 @@ use super::{OperateError, audit};
 use crate::legible::{command, is_plain};
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
 use crate::operate::verbs::pauses::{self, Added, Target, need_app};
+use crate::operate::words::{self, said};
 use crate::store::Store;
 
 /// Commands on mini-programs.
@@ -223,10 +224,17 @@ async fn set_rate(
     let mut report = Report::new(json!({
         "action": "set_app_rate", "dry_run": options.dry_run, "appid": appid, "rate_per_second": rate,
     }));
-    let rate = rate.map_or("without a limit".to_owned(), |rate| {
-        format!("at most {rate} a second")
+    let (sends, sends_zh) = sends(options.dry_run);
+    report.line(match rate {
+        None => said(
+            format!("App {appid} {sends} without a limit."),
+            format!("小程序 {appid} {sends_zh}没有速率限制。"),
+        ),
+        Some(rate) => said(
+            format!("App {appid} {sends} at most {rate} a second."),
+            format!("小程序 {appid} {sends_zh}每秒最多发送 {rate} 条。"),
+        ),
     });
-    report.line(format!("App {appid} {} {rate}.", sends(options.dry_run)));
     Ok(report)
 }
 
@@ -244,22 +252,27 @@ async fn set_approval(
     let mut report = Report::new(json!({
         "action": "set_app_approval", "dry_run": options.dry_run, "appid": appid, "above": above,
     }));
+    let (sends, sends_zh) = sends(options.dry_run);
     report.line(match above {
-        Some(above) => format!(
-            "App {appid} {} a reminder to more than {above} users only after `wxnotify schedule approve`.",
-            sends(options.dry_run)
+        Some(above) => said(
+            format!("App {appid} {sends} a reminder to more than {above} users only after `wxnotify schedule approve`."),
+            format!("小程序 {appid} {sends_zh}在执行 `wxnotify schedule approve` 之后才发送接收者超过 {above} 人的提醒。"),
         ),
-        None => format!(
-            "App {appid} {} reminders without an approval.",
-            sends(options.dry_run)
+        None => said(
+            format!("App {appid} {sends} reminders without an approval."),
+            format!("小程序 {appid} {sends_zh}不经批准即可发送提醒。"),
         ),
     });
     Ok(report)
 }
 
 /// The tense of a change that was made, or would be.
-fn sends(dry_run: bool) -> &'static str {
-    if dry_run { "would send" } else { "sends" }
+fn sends(dry_run: bool) -> (&'static str, &'static str) {
+    if dry_run {
+        ("would send", "将")
+    } else {
+        ("sends", "")
+    }
 }
 
 async fn add(
@@ -296,28 +309,34 @@ async fn add(
         "action": "add_app", "dry_run": options.dry_run, "appid": appid, "name": name, "rate_per_second": rate,
         "new": is_new, "default": default, "rows_made_due": rows_made_due,
     }));
-    let (done, would) = if is_new {
-        ("registered", "would be registered")
-    } else {
-        ("updated", "would be updated")
+    let (done, done_zh) = match (is_new, options.dry_run) {
+        (true, false) => ("registered", "已登记"),
+        (true, true) => ("would be registered", "将登记"),
+        (false, false) => ("updated", "已更新"),
+        (false, true) => ("would be updated", "将更新"),
     };
-    report.line(format!(
-        "App {appid} {}{}.",
-        if options.dry_run { would } else { done },
-        if default {
-            ", the default of pending_notifications.appid"
-        } else {
-            ""
-        }
+    let (is_default, is_default_zh) = if default {
+        (
+            ", the default of pending_notifications.appid",
+            "，并作为 pending_notifications.appid 的默认值",
+        )
+    } else {
+        ("", "")
+    };
+    report.line(said(
+        format!("App {appid} {done}{is_default}."),
+        format!("小程序 {appid} {done_zh}{is_default_zh}。"),
     ));
     if rows_made_due > 0 {
-        report.line(format!(
-            "{rows_made_due} rows that waited for it are due now."
+        report.line(said(
+            format!("{rows_made_due} rows that waited for it are due now."),
+            format!("等待它的 {rows_made_due} 行现已待发送。"),
         ));
     }
     if is_new {
-        report.next(format!(
-            "give the workers its secret in WXNOTIFY_APPSECRET_{appid} (or its file in WXNOTIFY_APPSECRET_FILE_{appid}) and run `wxnotify run`"
+        report.next(said(
+            format!("give the workers its secret in WXNOTIFY_APPSECRET_{appid} (or its file in WXNOTIFY_APPSECRET_FILE_{appid}) and run `wxnotify run`"),
+            format!("在 WXNOTIFY_APPSECRET_{appid}（或以 WXNOTIFY_APPSECRET_FILE_{appid} 指定文件）中给出其密钥，并执行 `wxnotify run`"),
         ));
     }
     Ok(report)
@@ -337,18 +356,22 @@ async fn list_apps(store: &Store) -> anyhow::Result<Report> {
     ]);
     for app in &apps {
         let (state, tone) = match (app.paused, app.probing) {
-            (true, _) => ("paused", Tone::Bad),
-            (false, true) => ("probing", Tone::Warning),
-            (false, false) => ("sends", Tone::Good),
+            (true, _) => (said("paused", "已暂停"), Tone::Bad),
+            (false, true) => (said("probing", "试探中"), Tone::Warning),
+            (false, false) => (said("sends", "发送中"), Tone::Good),
         };
         table.row(vec![
             cell(&app.appid),
             optional(app.name.as_ref()),
-            (state.to_owned(), tone),
+            (state, tone),
             optional(app.rate_per_second),
             optional(app.pause_reason.as_ref().filter(|_| app.paused)),
             until(app.paused, app.paused_until),
-            cell(if app.is_default { "yes" } else { "" }),
+            cell(if app.is_default {
+                said("yes", "是")
+            } else {
+                String::new()
+            }),
         ]);
     }
     report.table(table);
@@ -358,7 +381,7 @@ async fn list_apps(store: &Store) -> anyhow::Result<Report> {
 pub(super) fn until(paused: bool, time: Option<DateTime<Utc>>) -> (String, Tone) {
     match (paused, time) {
         (false, _) => cell(""),
-        (true, None) => cell("an operator resumes it"),
+        (true, None) => cell(said("an operator resumes it", "由运维恢复")),
         (true, time) => moment(time),
     }
 }
@@ -367,8 +390,11 @@ pub(super) fn until(paused: bool, time: Option<DateTime<Utc>>) -> (String, Tone)
 fn called(target: Target<'_>) -> String {
     let Target { appid, template_id } = target;
     match template_id {
-        None => format!("App {appid}"),
-        Some(template_id) => format!("Template {template_id} of app {appid}"),
+        None => said(format!("App {appid}"), format!("小程序 {appid}")),
+        Some(template_id) => said(
+            format!("Template {template_id} of app {appid}"),
+            format!("小程序 {appid} 的模板 {template_id}"),
+        ),
     }
 }
 
@@ -384,13 +410,25 @@ fn pause_report(target: Target<'_>, pause: &PauseArgs, dry_run: bool) -> Report 
         "action": format!("pause_{what}"), "dry_run": dry_run, "appid": appid, "template_id": template_id,
         "until": pause.until, "reason": pause.reason,
     }));
-    let end = pause
-        .until
-        .map_or("until it is resumed".to_owned(), |time| {
-            format!("until {}", time.format("%Y-%m-%d %H:%M:%SZ"))
-        });
-    let is = if dry_run { "would be" } else { "is" };
-    report.line(format!("{} {is} paused {end}.", called(target)));
+    let end = pause.until.map_or_else(
+        || said("until it is resumed", "直到恢复"),
+        |time| {
+            said(
+                format!("until {}", words::moment(time)),
+                format!("至 {}", words::moment(time)),
+            )
+        },
+    );
+    let (is, is_zh) = if dry_run {
+        ("would be", "将")
+    } else {
+        ("is", "已")
+    };
+    let what = called(target);
+    report.line(said(
+        format!("{what} {is} paused {end}."),
+        format!("{what} {is_zh}暂停{end}。"),
+    ));
     if pause.until.is_none() && !dry_run {
         report.next(match template_id {
             None => command("wxnotify app resume {}", &[appid]),
@@ -407,11 +445,17 @@ fn resume_report(target: Target<'_>, due: i64, dry_run: bool) -> Report {
         "action": format!("resume_{what}"), "dry_run": dry_run, "appid": appid, "template_id": template_id, "rows_made_due": due,
     }));
     if dry_run {
-        report.line(format!("{} would be resumed.", called(target)));
+        report.line(said(
+            format!("{} would be resumed.", called(target)),
+            format!("{} 将恢复。", called(target)),
+        ));
     } else {
-        report.line(format!(
-            "{} is resumed; {due} parked rows are due now.",
-            called(target)
+        report.line(said(
+            format!(
+                "{} is resumed; {due} parked rows are due now.",
+                called(target)
+            ),
+            format!("{} 已恢复；搁置的 {due} 行现已待发送。", called(target)),
         ));
     }
     report

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::paced::{self, Pace, Work, parse_pace};
 use super::{OperateError, audit};
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
+use crate::operate::words::said;
 use crate::store::Store;
 use crate::store::batches::{BATCH_ROWS_MAX, Batch};
 
@@ -122,7 +123,10 @@ fn tone_of(state: &str) -> Tone {
 
 fn not_found(id: i64) -> Report {
     let mut report = Report::new(json!({ "id": id, "found": false }));
-    report.in_part().line(format!("No batch has the id {id}."));
+    report.in_part().line(said(
+        format!("No batch has the id {id}."),
+        format!("没有编号为 {id} 的批次。"),
+    ));
     report.next("`wxnotify batch list`");
     report
 }
@@ -136,7 +140,7 @@ pub(super) async fn show(id: i64, store: &Store) -> anyhow::Result<Report> {
     let mut report = Report::new(json!({ "batch": batch, "causes": causes, "outcomes": outcomes }));
     report.toned_line(progress(&batch), tone_of(&batch.state));
     if let Some(note) = &batch.note {
-        report.line(format!("why: {note}"));
+        report.line(said(format!("why: {note}"), format!("原因：{note}")));
     }
     let mut table = Table::new(&["cause", "result", "rows#", "ids from#", "to#"]);
     for cause in &causes {
@@ -163,16 +167,24 @@ pub(super) async fn show(id: i64, store: &Store) -> anyhow::Result<Report> {
 }
 
 fn progress(batch: &Batch) -> String {
-    format!(
-        "batch {} ({} by {}): {}; {} of {} rows done, {} refused since they moved, {} left out",
-        batch.id,
-        batch.verb,
-        batch.actor,
-        batch.state,
-        batch.changed,
-        batch.rows - batch.left_out,
-        batch.unchanged,
-        batch.left_out
+    let Batch {
+        id,
+        verb,
+        actor,
+        state,
+        changed,
+        unchanged,
+        left_out,
+        ..
+    } = batch;
+    let meant = batch.rows - left_out;
+    said(
+        format!(
+            "batch {id} ({verb} by {actor}): {state}; {changed} of {meant} rows done, {unchanged} refused since they moved, {left_out} left out"
+        ),
+        format!(
+            "批次 {id}（{verb}，{actor}）：{state}；{meant} 行中已完成 {changed} 行，{unchanged} 行因已变动而未执行，不处理 {left_out} 行"
+        ),
     )
 }
 
@@ -193,9 +205,12 @@ pub(super) fn report_on(report: &mut Report, batch: &Batch) {
         report.next("run the command again for the rows that were not done");
     }
     if batch.verb == "redrive" && batch.changed > 0 {
-        report.next(format!(
-            "`wxnotify batch undo {}` takes back what nobody has sent yet",
-            batch.id
+        report.next(said(
+            format!(
+                "`wxnotify batch undo {}` takes back what nobody has sent yet",
+                batch.id
+            ),
+            format!("`wxnotify batch undo {}` 撤销尚未发送的行", batch.id),
         ));
     }
 }
@@ -246,14 +261,15 @@ async fn stop(args: StopArgs, store: &Store) -> anyhow::Result<Report> {
     let is_stopped = state == "stopped";
     let mut report = Report::new(json!({ "id": args.id, "stopped": is_stopped, "state": state }));
     if is_stopped {
-        report.line(format!(
-            "Batch {} is stopped: the rest stays as it is.",
-            args.id
+        report.line(said(
+            format!("Batch {} is stopped: the rest stays as it is.", args.id),
+            format!("批次 {} 已停止：其余保持不变。", args.id),
         ));
     } else {
-        report
-            .in_part()
-            .line(format!("Batch {} was not stopped: it is {state}.", args.id));
+        report.in_part().line(said(
+            format!("Batch {} was not stopped: it is {state}.", args.id),
+            format!("批次 {} 没有停止：其状态为 {state}。", args.id),
+        ));
     }
     Ok(report)
 }

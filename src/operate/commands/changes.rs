@@ -14,6 +14,7 @@ use super::selection::{ChangeArgs, parse_time, tally};
 use super::{OperateError, audit, explain_store_error};
 use crate::operate::report::{Report, Table, Tone, cell, optional};
 use crate::operate::verbs::{self, Applied, Preview, Verb, VerbError, Verdict};
+use crate::operate::words::said;
 use crate::store::Store;
 use crate::store::batches::BATCH_ROWS_MAX;
 use crate::store::verbs::{BATCH_ROWS, Filter, FoundNotification, VerbResult};
@@ -259,10 +260,12 @@ fn dry_run_report(verb: &Verb, preview: &Preview, more: bool, args: &ChangeArgs)
         "action": verb.action(), "dry_run": true, "matched": found.len(), "more": more, "would_change": would,
         "by_status": tally(found.iter().map(|row| row.status.as_str())), "rows": found,
     }));
-    report.line(format!(
-        "{}: would change {would} of {} matching notifications; nothing was changed.",
-        verb.action(),
-        found.len()
+    let (action, all) = (verb.action(), found.len());
+    report.line(said(
+        format!(
+            "{action}: would change {would} of {all} matching notifications; nothing was changed."
+        ),
+        format!("{action}：符合条件的 {all} 条通知中将改动 {would} 条；没有改动。"),
     ));
     show_found(&mut report, found);
     say_more(&mut report, more, args);
@@ -298,7 +301,10 @@ fn show_found(report: &mut Report, found: &[FoundNotification]) {
     }
     report.table(table);
     if found.len() > ROWS_SHOWN {
-        report.line(format!("… and {} more", found.len() - ROWS_SHOWN));
+        report.line(said(
+            format!("… and {} more", found.len() - ROWS_SHOWN),
+            format!("……另有 {} 条", found.len() - ROWS_SHOWN),
+        ));
     }
 }
 
@@ -309,10 +315,10 @@ fn change_report(verb: &Verb, applied: &Applied, more: bool, args: &ChangeArgs) 
         "action": verb.action(), "dry_run": false, "matched": results.len(), "more": more, "changed": changed,
         "results": counts, "rows": results,
     }));
-    report.line(format!(
-        "{}: changed {changed} of {} notifications.",
-        verb.action(),
-        results.len()
+    let (action, all) = (verb.action(), results.len());
+    report.line(said(
+        format!("{action}: changed {changed} of {all} notifications."),
+        format!("{action}：{all} 条通知中已改动 {changed} 条。"),
     ));
     show_results(&mut report, verb, results);
     say_more(&mut report, more, args);
@@ -348,9 +354,10 @@ fn show_results(report: &mut Report, verb: &Verb, results: &[VerbResult]) {
     }
     report.table(table);
     if results.len() > ROWS_SHOWN {
-        report.line(format!(
-            "… and {} more (--json lists all)",
-            results.len() - ROWS_SHOWN
+        let more = results.len() - ROWS_SHOWN;
+        report.line(said(
+            format!("… and {more} more (--json lists all)"),
+            format!("……另有 {more} 条（--json 列出全部）"),
         ));
     }
 }
@@ -395,9 +402,15 @@ const LEFT_ROWS: &[(&str, &str)] = &[
 fn say_more(report: &mut Report, more: bool, args: &ChangeArgs) {
     if more {
         report.toned_line(
-            format!(
-                "More than {} match: --limit stopped at {}.",
-                args.limit, args.limit
+            said(
+                format!(
+                    "More than {} match: --limit stopped at {}.",
+                    args.limit, args.limit
+                ),
+                format!(
+                    "符合条件的超过 {} 条：按 --limit 只处理 {} 条。",
+                    args.limit, args.limit
+                ),
             ),
             Tone::Warning,
         );

@@ -9,6 +9,7 @@ use super::apps::PlainChange;
 use super::audit;
 use crate::operate::report::{Report, Table, Tone, cell, moment};
 use crate::operate::verbs::pauses::need_app;
+use crate::operate::words::said;
 use crate::store::Store;
 
 /// What becomes of rows whose check fails.
@@ -76,8 +77,15 @@ pub(super) async fn run(command: CheckCommand, store: &Store) -> anyhow::Result<
             let mut report = Report::new(
                 json!({ "action": "remove_check", "dry_run": options.dry_run, "check": name }),
             );
-            let is = if options.dry_run { "would be" } else { "is" };
-            report.line(format!("Check {name} {is} removed."));
+            let (is, is_zh) = if options.dry_run {
+                ("would be", "将")
+            } else {
+                ("is", "已")
+            };
+            report.line(said(
+                format!("Check {name} {is} removed."),
+                format!("核实函数 {name} {is_zh}移除。"),
+            ));
             Ok(report)
         }
         CheckCommand::Template {
@@ -146,11 +154,20 @@ async fn add(
     let mut report = Report::new(json!({
         "action": "add_check", "dry_run": options.dry_run, "check": name, "function": function, "on_error": on_error, "new": is_new,
     }));
-    let would = if options.dry_run { "would be " } else { "" };
-    let done = if is_new { "added" } else { "changed" };
+    let (would, would_zh) = if options.dry_run {
+        ("would be ", "将")
+    } else {
+        ("", "已")
+    };
+    let (done, done_zh) = if is_new {
+        ("added", "添加")
+    } else {
+        ("changed", "修改")
+    };
     report
-        .line(format!(
-            "Check {name} {would}{done}: {function} is asked about business_refs."
+        .line(said(
+            format!("Check {name} {would}{done}: {function} is asked about business_refs."),
+            format!("核实函数 {name} {would_zh}{done_zh}：将以 business_ref 询问 {function}。"),
         ))
         .next("name it in reminder_schedules.still_true, or with `wxnotify check template`");
     Ok(report)
@@ -174,12 +191,22 @@ async fn set_template(
     let mut report = Report::new(json!({
         "action": "set_template_still_true", "dry_run": options.dry_run, "appid": appid, "template_id": template, "check": named,
     }));
-    let are = if options.dry_run { "would be" } else { "are" };
+    let (are, are_zh) = if options.dry_run {
+        ("would be", "将")
+    } else {
+        ("are", "")
+    };
     report.line(match named {
-        Some(check) => format!("Reminders of template {template} {are} asked about by {check}."),
-        None => {
-            format!("Reminders of template {template} {are} asked about only if they name a check.")
-        }
+        Some(check) => said(
+            format!("Reminders of template {template} {are} asked about by {check}."),
+            format!("模板 {template} 的提醒{are_zh}由 {check} 核实。"),
+        ),
+        None => said(
+            format!(
+                "Reminders of template {template} {are} asked about only if they name a check."
+            ),
+            format!("模板 {template} 的提醒{are_zh}只在自己写明核实函数时才核实。"),
+        ),
     });
     Ok(report)
 }

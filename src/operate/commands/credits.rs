@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::operate::report::{Report, Table, cell, moment};
+use crate::operate::words::said;
 use crate::store::Store;
 
 /// Whose credits.
@@ -58,13 +59,13 @@ pub(super) async fn run(args: CreditsArgs, store: &Store) -> anyhow::Result<Repo
     }
     report.table(table);
     for fault in &faults {
-        report.line(format!(
-            "The books do not balance: {} (template {}, notification {})",
-            fault.fault,
-            fault.template_id,
-            fault
-                .notification_id
-                .map_or_else(|| "none".to_owned(), |id| id.to_string())
+        let (what, template) = (&fault.fault, &fault.template_id);
+        let id = fault
+            .notification_id
+            .map_or_else(|| said("none", "无"), |id| id.to_string());
+        report.line(said(
+            format!("The books do not balance: {what} (template {template}, notification {id})"),
+            format!("账目不平：{what}（模板 {template}，通知 {id}）"),
         ));
     }
     report.next("`wxnotify explain ID` says of a 43101 which it was");

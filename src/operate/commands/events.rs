@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::OperateError;
 use crate::operate::report::Report;
+use crate::operate::words::said;
 use crate::store::{ClaimPolicy, Store};
 use crate::wechat::callback::document;
 
@@ -61,8 +62,9 @@ async fn ingest(appid: &str, input: &[u8], store: &Store) -> anyhow::Result<Repo
     let mut report = Report::new(json!({
         "appid": appid, "stored": stored, "known": known, "ignored": ignored, "doubts_settled": settled,
     }));
-    report.line(format!(
-        "{stored} events stored, {known} were known, {ignored} are of no interest; {settled} doubts settled."
+    report.line(said(
+        format!("{stored} events stored, {known} were known, {ignored} are of no interest; {settled} doubts settled."),
+        format!("保存 {stored} 个事件，{known} 个已有，{ignored} 个无关；{settled} 个结果未知的消息有了结果。"),
     ));
     Ok(report)
 }

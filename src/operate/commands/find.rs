@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{OperateError, audit};
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
 use crate::operate::search;
+use crate::operate::words::said;
 use crate::store::console::{Found, Narrowed};
 use crate::store::{Store, StoreError};
 
@@ -96,20 +97,31 @@ pub(super) async fn find(args: FindArgs, store: &Store) -> anyhow::Result<Report
     let mut report =
         Report::new(json!({ "rows": rows, "found_by": found_by, "has_more": has_more }));
     if rows.is_empty() {
-        report.in_part().line(format!(
-            "Nothing found: searched as id, business_ref, dedup_key, msgid and rid{}, in all that is kept.",
-            if with_openids { ", and as openid" } else { "; this login may not search by openid" }
-        ));
+        report.in_part().line(if with_openids {
+            said(
+                "Nothing found: searched as id, business_ref, dedup_key, msgid and rid, and as openid, in all that is kept.",
+                "没有找到：已在所保存的全部数据中按编号、business_ref、dedup_key、msgid、rid 和 openid 查找。",
+            )
+        } else {
+            said(
+                "Nothing found: searched as id, business_ref, dedup_key, msgid and rid; this login may not search by openid, in all that is kept.",
+                "没有找到：已在所保存的全部数据中按编号、business_ref、dedup_key、msgid 和 rid 查找；该登录不能按 openid 查找。",
+            )
+        });
         report.next(
             "give the whole value; a msgid without a receipt is looked for in the last 3 days",
         );
         return Ok(report);
     }
-    report.line(format!(
-        "{}{} found by {}",
-        rows.len(),
-        if has_more { " of more" } else { "" },
-        found_by.join(", ")
+    let (count, keys) = (rows.len(), found_by.join(", "));
+    let (of_more, of_more_zh) = if has_more {
+        (" of more", "（还有更多）")
+    } else {
+        ("", "")
+    };
+    report.line(said(
+        format!("{count}{of_more} found by {keys}"),
+        format!("按 {keys} 找到 {count} 行{of_more_zh}"),
     ));
     report.table(found_table(&rows));
     if let [row] = rows.as_slice() {
@@ -165,9 +177,10 @@ pub(super) async fn reveal(args: RevealArgs, store: &Store) -> anyhow::Result<Re
     let revealed = revealed.filter(|shown| shown.openid.is_some() || shown.data.is_some());
     let Some(shown) = revealed else {
         let mut report = Report::new(json!({ "id": args.id, "found": false }));
-        report
-            .in_part()
-            .line(format!("No notification has the id {}.", args.id));
+        report.in_part().line(said(
+            format!("No notification has the id {}.", args.id),
+            format!("没有编号为 {} 的通知。", args.id),
+        ));
         report.next("look for it by another key: `wxnotify find KEY`");
         return Ok(report);
     };
@@ -175,7 +188,8 @@ pub(super) async fn reveal(args: RevealArgs, store: &Store) -> anyhow::Result<Re
         json!({ "id": args.id, "openid": shown.openid, "page": shown.page, "data": shown.data }),
     );
     report.line(format!("openid {}", shown.openid.as_deref().unwrap_or("-")));
-    report.line(format!("page   {}", shown.page.as_deref().unwrap_or("-")));
+    let page = shown.page.as_deref().unwrap_or("-");
+    report.line(said(format!("page   {page}"), format!("页面   {page}")));
     for (key, value) in shown
         .data
         .as_ref()

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::operate::report::{Report, Table, Tone, cell};
+use crate::operate::words::{moment, said};
 use crate::store::Store;
 
 /// `wxnotify forecast`
@@ -46,7 +47,7 @@ pub(super) async fn run(args: ForecastArgs, store: &Store) -> anyhow::Result<Rep
             Tone::Plain
         };
         table.row(vec![
-            cell(hour.hour.format("%Y-%m-%d %H:%MZ")),
+            cell(moment(hour.hour)),
             cell(&hour.appid),
             cell(&hour.template_id),
             cell(hour.rows_due),
@@ -58,12 +59,11 @@ pub(super) async fn run(args: ForecastArgs, store: &Store) -> anyhow::Result<Rep
     }
     report.table(table);
     if let Some(first) = hours.iter().find(|hour| hour.lacking > 0) {
-        report.next(format!(
-            "ask for credits of template {} before {}: {} of {} receivers have none then",
-            first.template_id,
-            first.hour.format("%Y-%m-%d %H:%MZ"),
-            first.lacking,
-            first.receivers
+        let (template, hour) = (&first.template_id, moment(first.hour));
+        let (lacking, receivers) = (first.lacking, first.receivers);
+        report.next(said(
+            format!("ask for credits of template {template} before {hour}: {lacking} of {receivers} receivers have none then"),
+            format!("请在 {hour} 之前获取模板 {template} 的次数：届时 {receivers} 名接收者中有 {lacking} 名没有次数"),
         ));
     }
     Ok(report)

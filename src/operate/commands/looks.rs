@@ -13,6 +13,7 @@ use super::templates::stranded_step;
 use crate::legible::{command, few};
 use crate::operate::report::{Report, Table, Tone, age, cell, moment, optional};
 use crate::operate::reports::{self, Glance, Step};
+use crate::operate::words::{Lang, reader, said};
 use crate::store::Store;
 use crate::store::status::{DeadCount, Explanation, Failure, LiveWorker, Pause, TokenState};
 
@@ -58,7 +59,10 @@ pub struct DoubtListArgs {
 
 fn say_left_out(report: &mut Report, left_out: &BTreeMap<&str, usize>, list: &str, what: &str) {
     if let Some(lost) = left_out.get(list) {
-        report.line(format!("… and {lost} more {what}"));
+        report.line(said(
+            format!("… and {lost} more {what}"),
+            format!("……另有 {lost} 项"),
+        ));
     }
 }
 
@@ -97,43 +101,68 @@ pub(super) async fn status(args: StatusArgs, store: &Store) -> anyhow::Result<Re
 /// What is wrong, and what to do about it.
 fn step_in_words(step: &Step<'_>) -> String {
     match step {
-        Step::NoWorker => {
-            "rows wait and no worker is alive: start one with `wxnotify run`".to_owned()
-        }
-        Step::UnknownApps(appids) => register_apps(appids),
-        Step::Blocked(blocker) => format!(
-            "{}{}, and workers wait for it: let it commit or roll back, or `{}`",
-            blocker.sentence(),
-            blocker
-                .since
-                .map_or_else(String::new, |since| format!(", for {}", age(since))),
-            blocker.end_with
+        Step::NoWorker => said(
+            "rows wait and no worker is alive: start one with `wxnotify run`",
+            "有消息在等待而没有存活的 worker：请执行 `wxnotify run`",
         ),
+        Step::UnknownApps(appids) => register_apps(appids),
+        Step::Blocked(blocker) => {
+            let (who, end_with) = (blocker.sentence(), &blocker.end_with);
+            let since = blocker.since.map(age).unwrap_or_default();
+            said(
+                format!(
+                    "{who}, for {since}, and workers wait for it: let it commit or roll back, or `{end_with}`"
+                ),
+                format!(
+                    "{who}（已 {since}），worker 在等待它：请让其提交或回滚，或执行 `{end_with}`"
+                ),
+            )
+        }
         Step::Stranded(row) => stranded_step(row),
         Step::Paused(pause) => end_pause(pause),
-        Step::Punished(punishment) => format!(
-            "{} ({} ago): read the notices at mp.weixin.qq.com and the view wechat_punishments",
-            punishment.sentence(),
-            age(punishment.punished_at)
+        Step::Punished(punishment) => {
+            let (what, ago) = (punishment.sentence(), age(punishment.punished_at));
+            said(
+                format!(
+                    "{what} ({ago} ago): read the notices at mp.weixin.qq.com and the view wechat_punishments"
+                ),
+                format!(
+                    "{what}（{ago} 前）：请查看 mp.weixin.qq.com 的通知和视图 wechat_punishments"
+                ),
+            )
+        }
+        Step::Late => said(
+            "the oldest due row is more than 5 minutes late: add workers, or look for a rate limit (`wxnotify app list`) and at each row's reason (sql/operator/what_is_stuck.sql)",
+            "最早到期的行已迟 5 分钟以上：增加 worker，或查看速率限制（`wxnotify app list`）及各行的原因（sql/operator/what_is_stuck.sql）",
         ),
-        Step::Late => "the oldest due row is more than 5 minutes late: add workers, or look for a rate limit (`wxnotify app list`) and at each row's reason (sql/operator/what_is_stuck.sql)".to_owned(),
-        Step::Doubts(count) => format!(
-            "{count} in doubt: `wxnotify doubt list`; those with on_doubt = 'hold' wait for you"
+        Step::Doubts(count) => said(
+            format!(
+                "{count} in doubt: `wxnotify doubt list`; those with on_doubt = 'hold' wait for you"
+            ),
+            format!(
+                "{count} 行结果未知：`wxnotify doubt list`；其中 on_doubt = 'hold' 的等待你的判断"
+            ),
         ),
-        Step::ForeignToken(appid) => format!(
-            "another program refreshes the token of app {appid} by force: let it use getStableAccessToken in normal mode"
+        Step::ForeignToken(appid) => said(
+            format!(
+                "another program refreshes the token of app {appid} by force: let it use getStableAccessToken in normal mode"
+            ),
+            format!(
+                "另有程序强制刷新小程序 {appid} 的 access_token：请让它以普通模式调用 getStableAccessToken"
+            ),
         ),
-        Step::Died(failure) => format!(
-            "{} died of {} on app {}: {}",
-            failure.dead,
-            failure
-                .errcode
-                .map_or("a lost connection".to_owned(), |code| format!(
-                    "errcode {code}"
-                )),
-            failure.appid,
-            failure.advice
-        ),
+        Step::Died(failure) => {
+            let cause = failure.errcode.map_or_else(
+                || said("a lost connection", "连接中断"),
+                |code| format!("errcode {code}"),
+            );
+            let (dead, appid) = (failure.dead, &failure.appid);
+            let advice = reader().pick(&failure.advice, &failure.advice_zh);
+            said(
+                format!("{dead} died of {cause} on app {appid}: {advice}"),
+                format!("小程序 {appid} 有 {dead} 行因 {cause} 成为死信：{advice}"),
+            )
+        }
     }
 }
 
@@ -141,26 +170,43 @@ fn register_apps(appids: &[String]) -> String {
     let first = appids.first().map_or("", String::as_str);
     let register = command("wxnotify app add {}", &[first]);
     match appids.len() {
-        ..=1 => format!(
-            "rows wait for an app that is not registered: {register}, or correct what inserts such an appid"
+        ..=1 => said(
+            format!(
+                "rows wait for an app that is not registered: {register}, or correct what inserts such an appid"
+            ),
+            format!("有消息等待一个未登记的小程序：{register}，或更正插入该 appid 的程序"),
         ),
-        count => format!(
-            "rows wait for {count} apps that are not registered ({}): {register} and so on, or correct what inserts such appids",
-            few(appids)
-        ),
+        count => {
+            let some = few(appids);
+            said(
+                format!(
+                    "rows wait for {count} apps that are not registered ({some}): {register} and so on, or correct what inserts such appids"
+                ),
+                format!(
+                    "有消息等待 {count} 个未登记的小程序（{some}）：{register} 等，或更正插入这些 appid 的程序"
+                ),
+            )
+        }
     }
 }
 
 fn end_pause(pause: &Pause) -> String {
+    let appid = &pause.appid;
     let what = pause.template_id.as_deref().map_or_else(
-        || format!("app {}", pause.appid),
-        |template| format!("template {template} of app {}", pause.appid),
+        || said(format!("app {appid}"), format!("小程序 {appid}")),
+        |template| {
+            said(
+                format!("template {template} of app {appid}"),
+                format!("小程序 {appid} 的模板 {template}"),
+            )
+        },
     );
-    let why = pause.meaning.as_deref().or(pause.reason.as_deref());
-    format!(
-        "{what} sends nothing ({}): mend the cause, then {}",
-        why.unwrap_or("paused"),
-        resume_command(pause)
+    let meaning = reader().pick(&pause.meaning, &pause.meaning_zh);
+    let why = meaning.as_deref().or(pause.reason.as_deref());
+    let (why, resume) = (why.unwrap_or("paused"), resume_command(pause));
+    said(
+        format!("{what} sends nothing ({why}): mend the cause, then {resume}"),
+        format!("{what} 停止发送（{why}）：排除原因后执行 {resume}"),
     )
 }
 
@@ -209,11 +255,18 @@ fn show_backlog(report: &mut Report, glance: &Glance) {
         ]);
     }
     report.table(table);
-    report.line(format!(
-        "oldest due: {}; in doubt: {}",
-        oldest.map_or("-".to_owned(), |since| format!("{} ago", age(since))),
-        glance.doubts
-    ));
+    let since = oldest.map_or_else(|| "-".to_owned(), age);
+    let doubts = glance.doubts;
+    report.line(match oldest {
+        None => said(
+            format!("oldest due: -; in doubt: {doubts}"),
+            format!("最早到期：-；结果未知：{doubts}"),
+        ),
+        Some(_) => said(
+            format!("oldest due: {since} ago; in doubt: {doubts}"),
+            format!("最早到期：{since} 前；结果未知：{doubts}"),
+        ),
+    });
 }
 
 fn show_workers(report: &mut Report, workers: &[LiveWorker]) {
@@ -230,7 +283,10 @@ fn show_workers(report: &mut Report, workers: &[LiveWorker]) {
             cell(worker.appids.join(" ")),
             cell(worker.in_flight),
             cell(age(worker.started_at)),
-            cell(format!("{} ago", age(worker.heartbeat_at))),
+            cell(said(
+                format!("{} ago", age(worker.heartbeat_at)),
+                format!("{} 前", age(worker.heartbeat_at)),
+            )),
         ]);
     }
     report.table(table);
@@ -246,9 +302,12 @@ fn show_pauses(report: &mut Report, pauses: &[Pause]) {
         table.row(vec![
             cell(&pause.appid),
             optional(pause.template_id.as_ref()),
-            optional(pause.reason.as_ref().or(pause.meaning.as_ref())),
+            optional(match reader() {
+                Lang::Zh => pause.meaning_zh.as_ref().or(pause.reason.as_ref()),
+                Lang::En => pause.reason.as_ref().or(pause.meaning.as_ref()),
+            }),
             if pause.needs_operator {
-                ("an operator acts".to_owned(), Tone::Bad)
+                (said("an operator acts", "由运维恢复"), Tone::Bad)
             } else {
                 moment(pause.paused_until)
             },
@@ -270,7 +329,7 @@ fn show_dead(report: &mut Report, dead: &[DeadCount]) {
             (row.status.clone(), Tone::of_status(&row.status)),
             cell(row.rows),
             cell(row.redriven),
-            optional(row.meaning.as_ref()),
+            optional(reader().pick(&row.meaning, &row.meaning_zh).as_ref()),
         ]);
     }
     report.table(table);
@@ -296,7 +355,7 @@ fn show_failures(report: &mut Report, failures: &[Failure]) {
             cell(failure.attempts),
             cell(failure.dead),
             cell(failure.doubts),
-            cell(&failure.meaning),
+            cell(reader().pick(&failure.meaning, &failure.meaning_zh)),
         ]);
     }
     report.table(table);
@@ -307,7 +366,11 @@ fn show_tokens(report: &mut Report, tokens: &[TokenState]) {
         .iter()
         .filter(|token| token.expires_at.is_some())
         .map(|token| {
-            let state = if token.valid { "valid" } else { "expired" };
+            let state = if token.valid {
+                said("valid", "有效")
+            } else {
+                said("expired", "已失效")
+            };
             format!("{} {state}", token.appid)
         })
         .collect();
@@ -324,12 +387,13 @@ pub(super) async fn explain(args: ExplainArgs, store: &Store) -> anyhow::Result<
         format!("{}  {}", story.id, story.status),
         Tone::of_status(&story.status),
     );
-    if args.zh {
+    let is_chinese = args.zh || reader() == Lang::Zh;
+    if is_chinese {
         report.line(&story.sentence_zh).next(&story.what_next_zh);
     } else {
         report.line(&story.sentence).next(&story.what_next);
     }
-    show_timeline(&mut report, &story, args.zh);
+    show_timeline(&mut report, &story, is_chinese);
     if story.status == "not found" {
         report.in_part();
     }
@@ -415,7 +479,7 @@ pub(super) async fn dead(args: DeadArgs, store: &Store) -> anyhow::Result<Report
             optional(letter.credit.as_ref()),
             optional(letter.business_ref.as_ref()),
             optional(letter.redriven_as),
-            optional(letter.meaning.as_ref()),
+            optional(reader().pick(&letter.meaning, &letter.meaning_zh).as_ref()),
         ]);
     }
     report.table(table);

@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::OperateError;
-use crate::operate::report::{Report, Table, cell, moment};
+use super::schedules::in_utc;
+use crate::operate::report::{Report, Table, cell};
+use crate::operate::words::said;
 use crate::reminder::calendar::Calendar;
 use crate::store::Store;
 
@@ -159,10 +161,16 @@ pub(super) async fn add(store: &Store, args: &AddArgs) -> anyhow::Result<Report>
         "action": "add_schedule", "dry_run": args.dry_run, "schedule_id": (!args.dry_run).then_some(id), "name": args.name, "times": told,
     }));
     if args.dry_run {
-        report.line(format!("Schedule {} would be added.", args.name));
+        report.line(said(
+            format!("Schedule {} would be added.", args.name),
+            format!("将添加提醒 {}。", args.name),
+        ));
     } else {
         report
-            .line(format!("Schedule {id} ({}) is added.", args.name))
+            .line(said(
+                format!("Schedule {id} ({}) is added.", args.name),
+                format!("已添加提醒 {id}（{}）。", args.name),
+            ))
             .next(format!("`wxnotify schedule show {id}`"));
     }
     if calendar.is_some() {
@@ -171,7 +179,7 @@ pub(super) async fn add(store: &Store, args: &AddArgs) -> anyhow::Result<Report>
         for fire in &times {
             table.row(vec![
                 cell(fire.local_at.format("%Y-%m-%d %H:%M:%S")),
-                moment(Some(fire.fire_at)),
+                in_utc(fire.fire_at),
             ]);
         }
         report.table(table);

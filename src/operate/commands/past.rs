@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
+use crate::operate::words::{reader, said};
 use crate::store::Store;
 
 /// `wxnotify failures`
@@ -63,7 +64,7 @@ pub(super) async fn failures(args: FailuresArgs, store: &Store) -> anyhow::Resul
         table.row(vec![
             optional(cause.errcode),
             cell(&cause.appid),
-            cell(&cause.meaning),
+            cell(reader().pick(&cause.meaning, &cause.meaning_zh)),
             optional(cause.disposition.as_ref()),
             cell(cause.attempts),
             (cause.dead.to_string(), tone),
@@ -76,8 +77,11 @@ pub(super) async fn failures(args: FailuresArgs, store: &Store) -> anyhow::Resul
     for cause in causes.iter().filter(|cause| cause.dead > 0).take(5) {
         let errcode = cause
             .errcode
-            .map_or_else(|| "no errcode".to_owned(), |code| code.to_string());
-        report.next(format!("{errcode}: {}", cause.advice));
+            .map_or_else(|| said("no errcode", "无 errcode"), |code| code.to_string());
+        report.next(format!(
+            "{errcode}: {}",
+            reader().pick(&cause.advice, &cause.advice_zh)
+        ));
     }
     Ok(report)
 }
@@ -96,8 +100,8 @@ pub(super) async fn latency(args: LatencyArgs, store: &Store) -> anyhow::Result<
         "99 % within#",
     ]);
     for (name, quantiles) in [
-        ("due to sent", &latency.sent),
-        ("sent to confirmed", &latency.confirmed),
+        (said("due to sent", "到期→发送"), &latency.sent),
+        (said("sent to confirmed", "发送→回执"), &latency.confirmed),
     ] {
         let cells = (0..3).map(|at| {
             let secs = quantiles.as_ref().and_then(|quantiles| quantiles.get(at));
@@ -106,9 +110,10 @@ pub(super) async fn latency(args: LatencyArgs, store: &Store) -> anyhow::Result<
         table.row(std::iter::once(cell(name)).chain(cells).collect());
     }
     report.table(table);
-    report.line(format!(
-        "{} not confirmed by an event; {} expired before they were sent",
-        latency.unconfirmed, latency.expired
+    let (unconfirmed, expired) = (latency.unconfirmed, latency.expired);
+    report.line(said(
+        format!("{unconfirmed} not confirmed by an event; {expired} expired before they were sent"),
+        format!("{unconfirmed} 条没有回执；{expired} 条在发送前过期"),
     ));
     Ok(report)
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{OperateError, audit};
 use crate::operate::report::{Report, Table, cell};
 use crate::operate::verbs::pauses::need_app;
+use crate::operate::words::said;
 use crate::store::Store;
 use crate::store::privacy::PersonCount;
 
@@ -86,7 +87,11 @@ async fn export(args: ExportArgs, store: &Store) -> anyhow::Result<Report> {
         }
         Some(path) => {
             write_privately(path, &text, args.force)?;
-            report.line(format!("{} rows are in {}.", rows.len(), path.display()));
+            let (count, path) = (rows.len(), path.display());
+            report.line(said(
+                format!("{count} rows are in {path}."),
+                format!("{path} 中有 {count} 行。"),
+            ));
         }
     }
     if rows.is_empty() {

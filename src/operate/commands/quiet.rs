@@ -10,6 +10,7 @@ use super::apps::PlainChange;
 use super::audit;
 use crate::operate::report::{Report, Table, cell, optional};
 use crate::operate::verbs::pauses::need_app;
+use crate::operate::words::said;
 use crate::store::Store;
 use crate::store::verbs::BATCH_ROWS;
 
@@ -123,10 +124,19 @@ async fn set(store: &Store, args: SetArgs) -> anyhow::Result<Report> {
         "action": "set_quiet_hours", "dry_run": args.options.dry_run, "appid": args.appid, "template_id": template,
         "from": from.to_string(), "until": until.to_string(), "time_zone": args.time_zone, "rows_made_due": due,
     }));
-    report.line(format!(
-        "{} quiet from {from} to {until} in {}: reminders, retries, redrives and the end of a pause wait; urgent rows do not.",
-        called(&args.appid, template, if args.options.dry_run { "would be" } else { "is" }),
-        args.time_zone
+    let (is, is_zh) = if args.options.dry_run {
+        ("would be", "将")
+    } else {
+        ("is", "")
+    };
+    let (what, what_zh) = (
+        called(&args.appid, template),
+        called_zh(&args.appid, template),
+    );
+    let zone = &args.time_zone;
+    report.line(said(
+        format!("{what} {is} quiet from {from} to {until} in {zone}: reminders, retries, redrives and the end of a pause wait; urgent rows do not."),
+        format!("{what_zh} {is_zh}在 {zone} 的 {from} 至 {until} 为安静时段：提醒、重试、重投和暂停结束后的消息等待；紧急消息不受影响。"),
     ));
     say_due(&mut report, due);
     Ok(report)
@@ -153,24 +163,39 @@ async fn clear(
     let mut report = Report::new(json!({
         "action": "clear_quiet_hours", "dry_run": options.dry_run, "appid": appid, "template_id": template, "rows_made_due": due,
     }));
-    let verb = if options.dry_run { "would have" } else { "has" };
-    report.line(format!(
-        "{} no quiet hours of its own.",
-        called(appid, template, verb)
+    let (has, has_zh) = if options.dry_run {
+        ("would have", "将")
+    } else {
+        ("has", "")
+    };
+    let (what, what_zh) = (called(appid, template), called_zh(appid, template));
+    report.line(said(
+        format!("{what} {has} no quiet hours of its own."),
+        format!("{what_zh} {has_zh}没有自己的安静时段。"),
     ));
     say_due(&mut report, due);
     Ok(report)
 }
 
-fn called(appid: &str, template: Option<&str>, verb: &str) -> String {
+fn called(appid: &str, template: Option<&str>) -> String {
     match template {
-        None => format!("App {appid} {verb}"),
-        Some(template) => format!("Template {template} of app {appid} {verb}"),
+        None => format!("App {appid}"),
+        Some(template) => format!("Template {template} of app {appid}"),
+    }
+}
+
+fn called_zh(appid: &str, template: Option<&str>) -> String {
+    match template {
+        None => format!("小程序 {appid}"),
+        Some(template) => format!("小程序 {appid} 的模板 {template}"),
     }
 }
 
 fn say_due(report: &mut Report, due: i64) {
     if due > 0 {
-        report.line(format!("{due} rows that waited are due now."));
+        report.line(said(
+            format!("{due} rows that waited are due now."),
+            format!("等待的 {due} 行现已待发送。"),
+        ));
     }
 }

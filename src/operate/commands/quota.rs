@@ -10,6 +10,7 @@ use crate::legible::command;
 use crate::lookups::{LookupError, Lookups};
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
 use crate::operate::verbs::pauses::need_app;
+use crate::operate::words::said;
 use crate::store::quotas::QuotaState;
 use crate::wechat::account::AccountError;
 
@@ -84,16 +85,18 @@ async fn show(operator: &Operator<'_>, appid: Option<&str>, known: bool) -> anyh
     report.table(table(&quotas));
     for quota in &quotas {
         if quota.read_at.is_none() {
-            report.next(format!(
-                "WeChat never told the quota of app {0}: start a worker with its secret, or set WXNOTIFY_APPSECRET_{0} here",
-                quota.appid
+            let appid = &quota.appid;
+            report.next(said(
+                format!("WeChat never told the quota of app {appid}: start a worker with its secret, or set WXNOTIFY_APPSECRET_{appid} here"),
+                format!("微信从未告知小程序 {appid} 的额度：启动持有其密钥的 worker，或在此设置 WXNOTIFY_APPSECRET_{appid}"),
             ));
         }
         if quota.used_up {
-            report.next(format!(
-                "app {} waits until 00:00 China time; each hour a worker asks whether calls are left; {} takes one of 10 clearings a month",
-                quota.appid,
-                command("wxnotify quota clear {}", &[&quota.appid])
+            let appid = &quota.appid;
+            let clear = command("wxnotify quota clear {}", &[appid]);
+            report.next(said(
+                format!("app {appid} waits until 00:00 China time; each hour a worker asks whether calls are left; {clear} takes one of 10 clearings a month"),
+                format!("小程序 {appid} 等到北京时间 00:00；worker 每小时询问是否还有额度；{clear} 会用掉每月 10 次清零之一"),
             ));
         }
     }
@@ -175,8 +178,9 @@ async fn clear(
     cleared.map_err(|error| not_cleared(appid, &error))?;
     let mut report =
         Report::new(json!({ "action": "clear_quota", "appid": appid, "cleared": true }));
-    report.line(format!(
-        "The quotas of app {appid} are cleared: one of 10 clearings of this month."
+    report.line(said(
+        format!("The quotas of app {appid} are cleared: one of 10 clearings of this month."),
+        format!("小程序 {appid} 的额度已清零：用掉本月 10 次清零之一。"),
     ));
     show_after(&mut report, &lookups, appid).await;
     Ok(report)
@@ -185,9 +189,15 @@ async fn clear(
 /// The quota now; reading it also ends a pause for 45009.
 async fn show_after(report: &mut Report, lookups: &Lookups, appid: &str) {
     match lookups.read_quota(appid).await {
-        Ok(quota) => report.line(format!(
-            "{} of {} sends a day are left; a pause because they were used up is over.",
-            quota.remaining, quota.daily_limit
+        Ok(quota) => report.line(said(
+            format!(
+                "{} of {} sends a day are left; a pause because they were used up is over.",
+                quota.remaining, quota.daily_limit
+            ),
+            format!(
+                "当天 {} 次中还剩 {} 次；因额度用完的暂停已结束。",
+                quota.daily_limit, quota.remaining
+            ),
         )),
         Err(error) => report.next(format!(
             "the quota could not be read ({error}): if the app is paused, {}",

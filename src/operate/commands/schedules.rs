@@ -10,7 +10,8 @@ use super::apps::PlainChange;
 use super::new_schedule::{AddArgs, add};
 use super::{OperateError, audit};
 use crate::exit::Exit;
-use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
+use crate::operate::report::{Report, Table, Tone, cell, optional};
+use crate::operate::words::{fire_reason, reader, said};
 use crate::reminder::calendar::{Calendar, FireTime};
 use crate::reminder::zone::{ZONE_DATA, first_instant_of, local_at};
 use crate::store::Store;
@@ -173,9 +174,12 @@ pub(super) async fn run(command: ScheduleCommand, store: &Store) -> anyhow::Resu
             let mut report =
                 Report::new(json!({ "action": "test_fire", "schedule_id": schedule.id, "id": id }));
             report
-                .line(format!(
-                    "Notification {id} is the message of schedule {}.",
-                    schedule.id
+                .line(said(
+                    format!(
+                        "Notification {id} is the message of schedule {}.",
+                        schedule.id
+                    ),
+                    format!("通知 {id} 是提醒 {} 的消息。", schedule.id),
                 ))
                 .next(format!("`wxnotify explain {id}`"));
             Ok(report)
@@ -207,20 +211,39 @@ fn compute_next(cron: &str, args: &NextArgs) -> anyhow::Result<Report> {
         table.row(vec![
             cell(fire.local_at.format("%Y-%m-%d %H:%M:%S")),
             cell(fire.local_at.format("%a")),
-            moment(Some(fire.fire_at)),
-            optional(remark(&calendar, fire)),
+            in_utc(fire.fire_at),
+            optional(remark_in_words(&calendar, fire)),
         ]);
     }
     report
-        .line(format!(
-            "{cron} in {} (zone data {ZONE_DATA})",
-            args.time_zone
+        .line(said(
+            format!("{cron} in {} (zone data {ZONE_DATA})", args.time_zone),
+            format!("{cron}，{}（时区数据 {ZONE_DATA}）", args.time_zone),
         ))
         .table(table);
     if fires.len() < args.count.into() {
         report.line("Nothing more comes within 41 years.").in_part();
     }
     Ok(report)
+}
+
+/// A moment in UTC, whoever reads.
+pub(super) fn in_utc(at: DateTime<Utc>) -> (String, Tone) {
+    cell(at.format("%Y-%m-%d %H:%M:%SZ"))
+}
+
+/// As [`remark`], in the reader's language.
+fn remark_in_words(calendar: &Calendar, fire: &FireTime) -> Option<String> {
+    let english = remark(calendar, fire)?;
+    let shown = local_at(calendar.zone(), fire.fire_at).format("%H:%M");
+    Some(said(
+        english,
+        if fire.fold == 1 {
+            format!("第二次 {shown}，时钟被拨回")
+        } else {
+            format!("时钟跳过 {}，此时为 {shown}", fire.local_at.format("%H:%M"))
+        },
+    ))
 }
 
 /// What is unlike other days.
@@ -345,11 +368,17 @@ async fn list(store: &Store, appid: Option<&str>, limit: u16) -> anyhow::Result<
         .take(5)
     {
         let problem = schedule.problem.as_deref().unwrap_or_default();
-        report.next(format!("schedule {} never fires: {problem}", schedule.id));
+        report.next(said(
+            format!("schedule {} never fires: {problem}", schedule.id),
+            format!("提醒 {} 永远不会触发：{problem}", schedule.id),
+        ));
     }
     if schedules.len() == usize::from(limit) {
         report
-            .line(format!("These are the first {limit}; --limit shows more."))
+            .line(said(
+                format!("These are the first {limit}; --limit shows more."),
+                format!("以上为前 {limit} 条；--limit 可显示更多。"),
+            ))
             .in_part();
     }
     Ok(report)
@@ -362,21 +391,32 @@ async fn show(store: &Store, which: &Which) -> anyhow::Result<Report> {
     let mut report =
         Report::new(json!({ "schedule": schedule, "times": fires, "outcomes": outcomes }));
     report.toned_line(
-        format!(
-            "{}  {} of app {}: {}",
-            schedule.id, schedule.name, schedule.appid, schedule.state
+        said(
+            format!(
+                "{}  {} of app {}: {}",
+                schedule.id, schedule.name, schedule.appid, schedule.state
+            ),
+            format!(
+                "{}  {}（小程序 {}）：{}",
+                schedule.id, schedule.name, schedule.appid, schedule.state
+            ),
         ),
         tone_of(&schedule.state),
     );
     if let Some(problem) = &schedule.problem {
         report.line(problem);
     }
-    report.line(format!(
-        "{} in {}, template {} to {}",
-        schedule.calendar, schedule.time_zone, schedule.template_id, schedule.audience
+    let (calendar, zone) = (&schedule.calendar, &schedule.time_zone);
+    let (template, audience) = (&schedule.template_id, &schedule.audience);
+    report.line(said(
+        format!("{calendar} in {zone}, template {template} to {audience}"),
+        format!("{calendar}，{zone}，模板 {template}，发给 {audience}"),
     ));
     if let Some(check) = &schedule.still_true {
-        report.line(format!("asked before each send: {check}"));
+        report.line(said(
+            format!("asked before each send: {check}"),
+            format!("发送前核实：{check}"),
+        ));
     }
     show_next(&mut report, &schedule, &fires);
     if !outcomes.is_empty() {
@@ -396,13 +436,16 @@ fn show_next(report: &mut Report, schedule: &Schedule, fires: &[NextFire]) {
     }
     let mut table = Table::new(&["local", "UTC", "remark"]);
     for fire in fires {
-        let remark = fire
-            .skipped
-            .as_ref()
-            .map(|reason| format!("will be skipped: {reason}"));
+        let remark = fire.skipped.as_ref().map(|reason| {
+            let reason = fire_reason(reader(), reason);
+            said(
+                format!("will be skipped: {reason}"),
+                format!("将跳过：{reason}"),
+            )
+        });
         table.row(vec![
             cell(fire.local_at.format("%Y-%m-%d %H:%M:%S")),
-            moment(Some(fire.fire_at)),
+            in_utc(fire.fire_at),
             optional(remark),
         ]);
     }
@@ -444,7 +487,12 @@ fn outcome_table(outcomes: &[FireOutcome]) -> Table {
             cell(outcome.expired),
             cell(outcome.dead),
             cell(outcome.cancelled),
-            optional(outcome.reason.as_ref()),
+            optional(
+                outcome
+                    .reason
+                    .as_ref()
+                    .map(|reason| fire_reason(reader(), reason)),
+            ),
         ]);
     }
     table
@@ -460,16 +508,19 @@ async fn pause(store: &Store, which: &Which, options: PlainChange) -> anyhow::Re
             .await?
     };
     let words = if changed {
-        "no more fires; rows that were made wait, and still expire"
+        said(
+            "no more fires; rows that were made wait, and still expire",
+            "不再触发；已生成的行等待，仍会过期",
+        )
     } else {
-        "paused already"
+        said("paused already", "已处于暂停")
     };
     Ok(change_report(
         "pause_schedule",
         &schedule,
         options.dry_run,
         changed,
-        words,
+        &words,
     ))
 }
 
@@ -483,16 +534,19 @@ async fn resume(store: &Store, which: &Which, options: PlainChange) -> anyhow::R
             .await?
     };
     let words = if changed {
-        "fires again; its column missed says what becomes of times that passed"
+        said(
+            "fires again; its column missed says what becomes of times that passed",
+            "恢复触发；错过的时刻按其 missed 列处理",
+        )
     } else {
-        "was not paused"
+        said("was not paused", "并未暂停")
     };
     Ok(change_report(
         "resume_schedule",
         &schedule,
         options.dry_run,
         changed,
-        words,
+        &words,
     ))
 }
 
@@ -508,8 +562,17 @@ async fn skip(store: &Store, which: &Which, options: PlainChange) -> anyhow::Res
         store.skip_next(schedule.id, &audit(options.note)).await?
     };
     let words = match skipped {
-        Some(local_at) => format!("{} in {} is left out", minute(local_at), schedule.time_zone),
-        None => "no time is known that could be left out".to_owned(),
+        Some(local_at) => {
+            let (time, zone) = (minute(local_at), &schedule.time_zone);
+            said(
+                format!("{time} in {zone} is left out"),
+                format!("跳过 {zone} 的 {time}"),
+            )
+        }
+        None => said(
+            "no time is known that could be left out",
+            "没有可以跳过的时刻",
+        ),
     };
     Ok(change_report(
         "skip_next",
@@ -550,9 +613,14 @@ async fn remove(store: &Store, which: &Which, dry_run: bool) -> anyhow::Result<R
     let mut report = Report::new(json!({
         "action": "remove_schedule", "dry_run": dry_run, "schedule_id": id, "name": name, "changed": removed,
     }));
-    let would = if dry_run { "would be" } else { "is" };
-    report.line(format!(
-        "Schedule {id} ({name}) {would} deleted; rows that were made and not sent are cancelled."
+    let (would, would_zh) = if dry_run {
+        ("would be", "将")
+    } else {
+        ("is", "已")
+    };
+    report.line(said(
+        format!("Schedule {id} ({name}) {would} deleted; rows that were made and not sent are cancelled."),
+        format!("提醒 {id}（{name}）{would_zh}删除；已生成而未发送的行会被取消。"),
     ));
     if !removed {
         report.in_part();
@@ -569,16 +637,19 @@ async fn approve(store: &Store, which: &Which, options: PlainChange) -> anyhow::
         store.approve_schedule(schedule.id, &audit).await?
     };
     let words = if changed {
-        "approved as it is now; an edit takes the approval away"
+        said(
+            "approved as it is now; an edit takes the approval away",
+            "已批准现状；修改后需要重新批准",
+        )
     } else {
-        "was approved already"
+        said("was approved already", "已经批准过")
     };
     Ok(change_report(
         "approve_schedule",
         &schedule,
         options.dry_run,
         changed,
-        words,
+        &words,
     ))
 }
 
@@ -592,10 +663,15 @@ fn change_report(
     let mut report = Report::new(json!({
         "action": action, "dry_run": dry_run, "schedule_id": schedule.id, "name": schedule.name, "changed": changed, "words": words,
     }));
-    let would = if dry_run { "Would be: " } else { "" };
-    report.line(format!(
-        "{would}Schedule {} ({}): {words}.",
-        schedule.id, schedule.name
+    let (would, would_zh) = if dry_run {
+        ("Would be: ", "将会：")
+    } else {
+        ("", "")
+    };
+    let (id, name) = (schedule.id, &schedule.name);
+    report.line(said(
+        format!("{would}Schedule {id} ({name}): {words}."),
+        format!("{would_zh}提醒 {id}（{name}）：{words}。"),
     ));
     if !changed {
         report.in_part();

@@ -11,6 +11,7 @@ use crate::legible::command;
 use crate::lookups::Synced;
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
 use crate::operate::verbs::pauses::{Target, need_app, need_template};
+use crate::operate::words::said;
 use crate::store::Store;
 use crate::store::templates::{Stranded, Template, TemplateLookup};
 
@@ -146,14 +147,22 @@ async fn set_check(
     let mut report = Report::new(json!({
         "action": "set_template_check", "dry_run": dry_run, "appid": appid, "template_id": template_id, "check": check.as_column(),
     }));
-    let would = if dry_run { "would be" } else { "is" };
-    let what = match check {
-        DataCheck::Reject => "refused",
-        DataCheck::Truncate => "cut where that is no lie (free text), otherwise refused",
-        DataCheck::Off => "stored unchecked",
+    let (would, would_zh) = if dry_run {
+        ("would be", "将")
+    } else {
+        ("is", "会")
     };
-    report.line(format!(
-        "A row that does not fit template {template_id} of app {appid} {would} {what}."
+    let (what, what_zh) = match check {
+        DataCheck::Reject => ("refused", "被拒绝"),
+        DataCheck::Truncate => (
+            "cut where that is no lie (free text), otherwise refused",
+            "在不失真时（自由文本）被截断，否则被拒绝",
+        ),
+        DataCheck::Off => ("stored unchecked", "不经检查即被保存"),
+    };
+    report.line(said(
+        format!("A row that does not fit template {template_id} of app {appid} {would} {what}."),
+        format!("不符合小程序 {appid} 的模板 {template_id} 的行{would_zh}{what_zh}。"),
     ));
     Ok(report)
 }
@@ -309,14 +318,16 @@ fn show_trouble(report: &mut Report, lookup: &TemplateLookup) {
     let appid = &lookup.appid;
     match (&lookup.error, lookup.done_at) {
         (Some(error), _) => {
-            report.next(format!(
-                "the list of app {appid} could not be read: {error}; it is tried again by itself"
+            report.next(said(
+                format!("the list of app {appid} could not be read: {error}; it is tried again by itself"),
+                format!("小程序 {appid} 的模板列表无法读取：{error}；会自动重试"),
             ));
         }
         (None, None) => {
-            report.next(format!(
-                "the list of app {appid} was never read: {}, or start a worker with its secret",
-                command("wxnotify template sync {}", &[appid])
+            let sync = command("wxnotify template sync {}", &[appid]);
+            report.next(said(
+                format!("the list of app {appid} was never read: {sync}, or start a worker with its secret"),
+                format!("小程序 {appid} 的模板列表从未读取：{sync}，或启动持有其密钥的 worker"),
             ));
         }
         (None, Some(_)) => {}
@@ -338,18 +349,31 @@ pub(super) fn stranded_step(row: &Stranded) -> String {
         waiting,
         ..
     } = row;
-    let rows = format!(
-        "{held} held credits and {waiting} waiting rows of app {appid} are on template {template_id}, which WeChat does not list any more"
+    let rows = said(
+        format!(
+            "{held} held credits and {waiting} waiting rows of app {appid} are on template {template_id}, which WeChat does not list any more"
+        ),
+        format!(
+            "小程序 {appid} 有 {held} 个预存次数和 {waiting} 行等待的消息属于模板 {template_id}，而微信的列表中已没有该模板"
+        ),
     );
     let cancel = command(
         "wxnotify cancel --appid {} --template {}",
         &[appid, template_id],
     );
     match &row.successor_id {
-        Some(successor) => format!(
-            "{rows}; {successor} has the same title and fields, but a credit is good for its own template id alone: \
-             collect new ones for {successor}, then {cancel}"
+        Some(successor) => said(
+            format!(
+                "{rows}; {successor} has the same title and fields, but a credit is good for its own template id alone: \
+                 collect new ones for {successor}, then {cancel}"
+            ),
+            format!(
+                "{rows}；{successor} 的标题与字段相同，但次数只对自己的模板有效：请为 {successor} 重新获取次数，然后执行 {cancel}"
+            ),
         ),
-        None => format!("{rows}: {cancel}, unless the template comes back"),
+        None => said(
+            format!("{rows}: {cancel}, unless the template comes back"),
+            format!("{rows}：若模板不会恢复，执行 {cancel}"),
+        ),
     }
 }

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::operate::report::{Report, Table, Tone, cell, moment, optional};
+use crate::operate::words::said;
 use crate::store::Store;
 
 /// Commands on access tokens.
@@ -55,9 +56,10 @@ pub(super) async fn run(command: TokenCommand, store: &Store) -> anyhow::Result<
     }
     report.table(table);
     for token in tokens.iter().filter(|token| token.foreign_refreshes > 0) {
-        report.next(format!(
-            "another program refreshed the token of {} by force {} times: let it use getStableAccessToken in normal mode too",
-            token.appid, token.foreign_refreshes
+        let (appid, times) = (&token.appid, token.foreign_refreshes);
+        report.next(said(
+            format!("another program refreshed the token of {appid} by force {times} times: let it use getStableAccessToken in normal mode too"),
+            format!("另有程序 {times} 次强制刷新 {appid} 的 access_token：请让它也以普通模式调用 getStableAccessToken"),
         ));
     }
     Ok(report)

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{OperateError, explain_store_error};
 use crate::operate::overview::{Overview, look};
 use crate::operate::report::Report;
-use crate::operate::words::Lang;
+use crate::operate::words::{Lang, reader};
 use crate::store::Store;
 use page::{Page, draw, to_text};
 
@@ -50,7 +50,7 @@ pub(super) async fn look_once(args: &TopArgs, store: &Store) -> anyhow::Result<R
     let page = Page {
         seen: Some(&seen),
         trouble: None,
-        lang: Lang::of_environment(),
+        lang: reader(),
         every: Duration::ZERO,
         is_held: false,
         shows_keys: false,
@@ -151,7 +151,7 @@ async fn show_until_left(
     terminal: &mut DefaultTerminal,
 ) -> anyhow::Result<()> {
     let every = Duration::from_secs(args.every);
-    let lang = Lang::of_environment();
+    let lang = reader();
     let mut events = read_events();
     let mut asked = Asked::default();
     let mut seen: Option<Overview> = None;

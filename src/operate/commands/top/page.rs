@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Local, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -14,7 +14,7 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Sparkline, T
 
 use crate::legible::legible;
 use crate::operate::overview::{DOUBTS_MAX, Need, Overview, by_minute, is_sent, name_of};
-use crate::operate::words::{Lang, age, count, seconds};
+use crate::operate::words::{Lang, age, count, in_readers_zone, seconds};
 use crate::store::quotas::QuotaState;
 use crate::store::status::{LiveWorker, Pause, TokenState};
 
@@ -95,7 +95,7 @@ fn head_line(page: &Page<'_>) -> Line<'static> {
         Style::new().add_modifier(Modifier::BOLD),
     )];
     if let Some(seen) = page.seen {
-        let at = seen.at.with_timezone(&Local).format("%H:%M:%S %:z");
+        let at = in_readers_zone(seen.at).format("%H:%M:%S %:z");
         spans.push(Span::raw(format!("{} {at}", page.say("as of", "截至"))));
     }
     if let Some(trouble) = page.trouble {
@@ -364,9 +364,7 @@ fn pause_line(page: &Page<'_>, seen: &Overview, pause: &Pause) -> Line<'static> 
     let app = || name_of(&seen.apps, &pause.appid);
     let what = pause.template_id.as_deref().unwrap_or_else(app);
     let until = match pause.paused_until {
-        Some(at) if !pause.needs_operator => {
-            at.with_timezone(&Local).format("%H:%M:%S").to_string()
-        }
+        Some(at) if !pause.needs_operator => in_readers_zone(at).format("%H:%M:%S").to_string(),
         _ => page.say("until resumed", "直到恢复").to_owned(),
     };
     let reason = pause.reason.as_deref().unwrap_or_default();
