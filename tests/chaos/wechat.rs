@@ -151,6 +151,17 @@ async fn token_stolen() {
             stage.wechat.steal_token(appid);
         }
         pass(stage.dice.random_range(0..300)).await;
+        // What was under way with a stolen token may pause its mini-program for minutes, after a resume, too.
+        let begun = stage
+            .count("select coalesce(max(lease_id), 0) from notification_leases")
+            .await;
+        until("what the theft met is settled", async || {
+            let left = stage
+                .count("select coalesce(min(lease_id), 9000000000) from notification_leases")
+                .await;
+            (left > begun).then_some(())
+        })
+        .await;
         stage.sql(RESUME).await;
         stage.until_sends_flow().await
     })
