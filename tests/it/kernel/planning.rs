@@ -210,8 +210,21 @@ async fn plans_made_by_the_statistics_of_an_empty_queue_serve_a_full_one() {
     );
 }
 
+/// A bad plan is bad each time. What is not: a session that is told of too much at once, by the making of many databases beside it, forgets what it
+/// knows of the catalogue, and reads 2,000 blocks of it again in its next call.
 #[tokio::test]
 async fn plans_serve_a_hundred_thousand_rows_whenever_they_were_made() {
+    let mut wrong = Vec::new();
+    for _ in 0..3 {
+        match try_plans().await {
+            Ok(()) => return,
+            Err(what) => wrong.push(what),
+        }
+    }
+    panic!("{wrong:#?}");
+}
+
+async fn try_plans() -> Result<(), String> {
     const ROWS: i64 = 60;
     let queue = Queue::new().await;
     // An autovacuum between two calls throws the plans away: 2,000 blocks of the catalogue are read again, and no early plan is left to be tried.
@@ -311,10 +324,11 @@ async fn plans_serve_a_hundred_thousand_rows_whenever_they_were_made() {
             ("cancel", cancelling, 200),
             ("arm", arming, 200),
         ] {
-            assert!(
-                blocks < most,
-                "plans made {when}: {what} touched {blocks} blocks, expected less than {most}"
-            );
+            if blocks >= most {
+                return Err(format!(
+                    "plans made {when}: {what} touched {blocks} blocks, expected less than {most}"
+                ));
+            }
         }
         run(&mut session, "set gin_fuzzy_search_limit = 20784").await;
         run(
@@ -323,6 +337,7 @@ async fn plans_serve_a_hundred_thousand_rows_whenever_they_were_made() {
         )
         .await;
     }
+    Ok(())
 }
 
 #[tokio::test]
