@@ -25,6 +25,14 @@ async fn blocks(session: &mut PgConnection, statement: &str) -> i64 {
     plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
 }
 
+/// As [`blocks`], of the second call, the first being rolled back: between them a session can hardly be told of so much that it forgets the catalogue.
+async fn blocks_when_warm(session: &mut PgConnection, statement: &str) -> i64 {
+    run(&mut *session, "begin").await;
+    run(&mut *session, statement).await;
+    run(&mut *session, "rollback").await;
+    blocks(session, statement).await
+}
+
 fn lease_call(watermark: (DateTime<Utc>, i64), low_lease_id: i64, rows: i32) -> String {
     let (due, id) = watermark;
     format!(
@@ -263,18 +271,18 @@ async fn try_plans() -> Result<(), String> {
         if when == "after ANALYZE" {
             run(&mut session, "analyze").await;
         }
-        let leasing = blocks(&mut session, &lease_call(START, 0, 60)).await;
+        let leasing = blocks_when_warm(&mut session, &lease_call(START, 0, 60)).await;
         let lease = live_lease(&mut session).await;
         assert_eq!(lease.ids.len(), 60);
         assert!(start(&mut session, &lease).await);
-        let settling = blocks(&mut session, &settle_call(&lease)).await;
+        let settling = blocks_when_warm(&mut session, &settle_call(&lease)).await;
         assert_eq!(queue.leases().await, 0);
 
-        let leasing_doubtful = blocks(&mut session, &lease_call(START, 0, 60)).await;
+        let leasing_doubtful = blocks_when_warm(&mut session, &lease_call(START, 0, 60)).await;
         let lease = live_lease(&mut session).await;
         assert!(start(&mut session, &lease).await);
         queue.expire_leases().await;
-        let rescuing = blocks(&mut session, "select wxnotify_rescue(120, 600)").await;
+        let rescuing = blocks_when_warm(&mut session, "select wxnotify_rescue(120, 600)").await;
         let statement =
             "select openid from pending_notifications where in_doubt_since is not null limit 1";
         let openid: String = sqlx::query_scalar(statement)
@@ -294,9 +302,9 @@ async fn try_plans() -> Result<(), String> {
             .unwrap()
             .unwrap();
         assert!(start(&mut session, &unsettled).await);
-        let settling_unsent = blocks(&mut session, &settle_unsent_call(&unsettled)).await;
+        let settling_unsent = blocks_when_warm(&mut session, &settle_unsent_call(&unsettled)).await;
         assert_eq!(queue.leases().await, 0);
-        let tidying = blocks(
+        let tidying = blocks_when_warm(
             &mut session,
             &format!("select wxnotify_tidy('{APP}', 1::smallint, 60)"),
         )
